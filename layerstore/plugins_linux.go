@@ -1,0 +1,10 @@
+package layerstore
+
+import (
+	_ "github.com/containerd/containerd/api/types/runc/options"
+	_ "github.com/containerd/containerd/v2/plugins/diff/walking/plugin"
+	_ "github.com/containerd/containerd/v2/plugins/snapshots/overlay/plugin"
+)
+
+// Snapshotter is the name of the snapshotter that containers' files are in.
+const Snapshotter = "overlayfs"
