@@ -1,0 +1,466 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	ctdarchive "github.com/containerd/containerd/v2/core/images/archive"
+	"github.com/containerd/errdefs"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/ulikunitz/xz"
+	"golang.org/x/sys/unix"
+)
+
+func (e *engine) save(t *testing.T, refs ...string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := e.Save(e.ctx, refs, &out, SaveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func (e *engine) loadArchive(t *testing.T, archive []byte) []string {
+	t.Helper()
+	var got messages
+	if err := e.Load(e.ctx, bytes.NewReader(archive), LoadOptions{Progress: got.add}); err != nil {
+		t.Fatal(err)
+	}
+	return got.lines()
+}
+
+// blobs counts what is in the content store.
+func (e *engine) blobs(t *testing.T) (n int, size int64) {
+	t.Helper()
+	if err := e.content.Walk(e.ctx, func(info content.Info) error {
+		n, size = n+1, size+info.Size
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n, size
+}
+
+func TestSaveAndLoadOfLateLayers(t *testing.T) {
+	e := newEngine(t)
+	base := e.base(t, "base")
+	one := e.awkward(t, base, "db:one")
+	two := e.commit(t, one, "db:two", map[string]string{"data/second": "2"})
+	want := e.tree(t, two)
+	_, before := e.blobs(t)
+
+	archive := e.save(t, "db:two")
+	_, after := e.blobs(t)
+	if grown := after - before; grown > 10_000 {
+		t.Errorf("saving put %d bytes into the content store: the layers were stored", grown)
+	}
+	if again := e.save(t, "db:two"); !bytes.Equal(archive, again) {
+		t.Error("a second save gives another archive")
+	}
+	if got := e.id(t, "db:two"); got != two.ID {
+		t.Errorf("saving changed the ID from %s to %s", two.ID, got)
+	}
+	inspected, err := e.Inspect(e.ctx, "db:two", InspectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(inspected.RepoDigests) != 1 || strings.Contains(inspected.RepoDigests[0], two.ID.Encoded()) {
+		t.Errorf("repo digests %q should be of the portable manifest", inspected.RepoDigests)
+	}
+	if got := e.id(t, inspected.RepoDigests[0]); got != two.ID {
+		t.Errorf("%s is %s, want %s", inspected.RepoDigests[0], got, two.ID)
+	}
+	e.gc(t)
+	e.noLeaks(t)
+
+	other := newEngine(t)
+	if diff := other.loadArchive(t, archive); !slices.Contains(diff, "Loaded image: db:two") {
+		t.Errorf("messages %q", diff)
+	}
+	other.gc(t)
+	loaded, err := other.Get(other.ctx, "db:two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameTree(t, want, other.tree(t, loaded))
+	if got := loaded.Spec.Config.Cmd; !slices.Equal(got, []string{"true"}) {
+		t.Errorf("command %q", got)
+	}
+	other.noLeaks(t)
+	// What was loaded is saved again as it came.
+	if got := other.save(t, "db:two"); !bytes.Equal(archive, got) {
+		t.Error("the archive is another after a round trip")
+	}
+}
+
+// An archive that comes back to the engine that made it is the image that is
+// there: the same ID, nothing unpacked or stored again.
+func TestLoadOfOwnArchive(t *testing.T) {
+	for _, removed := range []bool{false, true} {
+		e := newEngine(t)
+		image := e.awkward(t, e.base(t, "base"), "db")
+		archive := e.save(t, "db")
+		if removed { // its name, not the image
+			if err := e.Tag(e.ctx, "db", "db:kept"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := e.Remove(e.ctx, "db", RemoveOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e.gc(t)
+		n, size := e.blobs(t)
+		snapshots := len(e.snapshotDirs(t))
+		e.loadArchive(t, archive)
+		if got := e.id(t, "db"); got != image.ID {
+			t.Errorf("ID %s, want %s", got, image.ID)
+		}
+		e.gc(t)
+		if n2, size2 := e.blobs(t); n2 != n || size2 != size {
+			t.Errorf("%d blobs of %d bytes, had %d of %d", n2, size2, n, size)
+		}
+		if got := len(e.snapshotDirs(t)); got != snapshots {
+			t.Errorf("%d snapshots, had %d", got, snapshots)
+		}
+		list, err := e.List(e.ctx, ListOptions{Filters: Filters{"reference": {"db": true}}})
+		if err != nil || len(list) != 1 {
+			t.Errorf("%d images, %v", len(list), err)
+		}
+		e.noLeaks(t)
+	}
+}
+
+func (e *engine) snapshotDirs(t *testing.T) []string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(e.root, "io.containerd.snapshotter.v1.overlayfs/snapshots/*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}
+
+// After an image that was saved is removed, its archive makes a new one.
+func TestLoadAfterRemoval(t *testing.T) {
+	e := newEngine(t)
+	image := e.awkward(t, e.base(t, "base"), "db")
+	child := e.commit(t, image, "child", map[string]string{"x": "y"})
+	want := e.tree(t, image)
+	archive := e.save(t, "db")
+	if _, err := e.Remove(e.ctx, "db", RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.loadArchive(t, archive)
+	e.gc(t)
+	loaded, err := e.Get(e.ctx, "db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameTree(t, want, e.tree(t, loaded))
+	if !bytes.Equal(archive, e.save(t, "db")) {
+		t.Error("the archive changed")
+	}
+	// It is a parent like any other.
+	again := e.commit(t, loaded, "again", map[string]string{"x": "z"})
+	e.save(t, "again", "child")
+	if again.ParentID != loaded.ID || child.ParentID != image.ID {
+		t.Error("parents are mixed up")
+	}
+	e.noLeaks(t)
+}
+
+func TestContainerdImportsOurArchive(t *testing.T) {
+	e := newEngine(t)
+	e.awkward(t, e.base(t, "base"), "db:v1")
+	archive := e.save(t, "db:v1")
+	other := newEngine(t)
+	ctx, done, err := other.lease(other.ctx, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done(&err)
+	imported, err := other.client.Import(ctx, bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(imported) != 1 || imported[0].Name != "docker.io/library/db:v1" {
+		t.Errorf("imported %+v", imported)
+	}
+	available, _, _, missing, err := images.Check(ctx, other.content, imported[0].Target, other.platform)
+	if err != nil || !available || len(missing) > 0 {
+		t.Errorf("available %v, missing %v, %v", available, missing, err)
+	}
+}
+
+func TestLoadOfContainerdsArchive(t *testing.T) {
+	e := newEngine(t)
+	image := e.base(t, "base:x")
+	var archive bytes.Buffer
+	if err := ctdarchive.Export(e.ctx, e.content, &archive, ctdarchive.WithImage(e.images, "docker.io/library/base:x")); err != nil {
+		t.Fatal(err)
+	}
+	other := newEngine(t)
+	other.loadArchive(t, archive.Bytes())
+	if got := other.id(t, "base:x"); got != image.ID {
+		t.Errorf("ID %s, want %s", got, image.ID)
+	}
+}
+
+func TestSaveSelection(t *testing.T) {
+	e := newEngine(t)
+	base := e.base(t, "repo:a")
+	if err := e.Tag(e.ctx, "repo:a", "repo:b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Tag(e.ctx, "repo:a", "elsewhere.example/repo"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		refs []string
+		want []string
+	}{
+		{[]string{"repo"}, []string{"repo:a", "repo:b"}},
+		{[]string{"repo:b", "repo:b"}, []string{"repo:b"}},
+		{[]string{"elsewhere.example/repo", "repo:a"}, []string{"elsewhere.example/repo:latest", "repo:a"}},
+		{[]string{base.ID.String()}, nil},
+		{[]string{base.ID.Encoded()[:12]}, nil},
+	} {
+		var manifests []dockerManifest
+		if err := json.Unmarshal(fileOf(t, e.save(t, tc.refs...), "manifest.json"), &manifests); err != nil {
+			t.Fatal(err)
+		}
+		if len(manifests) != 1 || !slices.Equal(manifests[0].RepoTags, tc.want) {
+			t.Errorf("%q: %+v", tc.refs, manifests)
+		}
+	}
+	var out bytes.Buffer
+	err := e.Save(e.ctx, []string{"repo:a", "absent"}, &out, SaveOptions{})
+	if !errdefs.IsNotFound(err) || out.Len() > 0 {
+		t.Errorf("absent image: %v, %d bytes", err, out.Len())
+	}
+	broken := errors.New("gone")
+	if err := e.Save(e.ctx, []string{"repo:a"}, failingWriter{broken}, SaveOptions{}); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	e.noLeaks(t)
+}
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func fileOf(t *testing.T, archive []byte, name string) []byte {
+	t.Helper()
+	in := tar.NewReader(bytes.NewReader(archive))
+	for {
+		header, err := in.Next()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if header.Name == name {
+			data, err := io.ReadAll(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return data
+		}
+	}
+}
+
+func TestLoadCompressed(t *testing.T) {
+	e := newEngine(t)
+	e.base(t, "base")
+	archive := e.save(t, "base")
+	for name, compress := range map[string]func(io.Writer) (io.WriteCloser, error){
+		"gzip": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+		"zstd": func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+		"xz":   func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var packed bytes.Buffer
+			w, err := compress(&packed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(archive); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			other := newEngine(t)
+			if got := other.loadArchive(t, packed.Bytes()); !slices.Contains(got, "Loaded image: base:latest") {
+				t.Errorf("messages %q", got)
+			}
+			var got messages
+			if err := other.Load(other.ctx, bytes.NewReader(packed.Bytes()[:packed.Len()/2]), LoadOptions{Progress: got.add}); !errdefs.IsInvalidArgument(err) {
+				t.Errorf("half an archive: %v", err)
+			}
+		})
+	}
+}
+
+// oldArchive is what docker save wrote before it knew OCI layouts.
+func oldArchive(t *testing.T, tags ...string) []byte {
+	t.Helper()
+	layer := tarOf(t, entry{name: "hello", content: "world"})
+	config, err := json.Marshal(map[string]any{
+		"architecture": "amd64", "os": "linux", "config": map[string]any{"Cmd": []string{"sh"}, "Healthcheck": map[string]any{"Test": []string{"NONE"}}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{digest.FromBytes(layer).String(), digest.FromBytes(layer).String()}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := json.Marshal([]dockerManifest{{Config: "cfg.json", RepoTags: tags, Layers: []string{"aaa/layer.tar", "bbb/layer.tar"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tarOf(t,
+		entry{name: "aaa/", typ: tar.TypeDir}, entry{name: "aaa/VERSION", content: "1.0"}, entry{name: "aaa/layer.tar", content: string(layer)},
+		entry{name: "bbb/layer.tar", typ: tar.TypeSymlink, link: "../aaa/layer.tar"},
+		entry{name: "cfg.json", content: string(config)}, entry{name: "manifest.json", content: string(manifest)},
+		entry{name: "repositories", content: "{}"},
+	)
+}
+
+func TestLoadOfOldArchive(t *testing.T) {
+	e := newEngine(t)
+	lines := e.loadArchive(t, oldArchive(t, "old:1", "old:2"))
+	if !slices.Contains(lines, "Loaded image: old:1") || !slices.Contains(lines, "Loaded image: old:2") {
+		t.Errorf("messages %q", lines)
+	}
+	image, err := e.Get(e.ctx, "old:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if image.Spec.Config.Healthcheck == nil || len(image.layers) != 2 {
+		t.Errorf("config %+v", image.Spec)
+	}
+	e.gc(t)
+	if got := names(e.tree(t, image)); !slices.Equal(got, []string{"/hello"}) {
+		t.Errorf("files %q", got)
+	}
+	lines = e.loadArchive(t, oldArchive(t))
+	if !slices.Contains(lines, "Loaded image ID: "+image.ID.String()) {
+		t.Errorf("messages %q", lines)
+	}
+	// Docker's older archives stay loadable after we saved them.
+	other := newEngine(t)
+	other.loadArchive(t, e.save(t, "old:1"))
+	if got := other.id(t, "old:1"); got != image.ID {
+		t.Errorf("ID %s, want %s", got, image.ID)
+	}
+}
+
+func TestLoadOfGarbage(t *testing.T) {
+	e := newEngine(t)
+	e.base(t, "base")
+	good := e.save(t, "base")
+	old := oldArchive(t, "old:1")
+	blob := "blobs/sha256/" + strings.Repeat("a", 64)
+	layout := entry{name: "oci-layout", content: `{"imageLayoutVersion":"1.0.0"}`}
+	index := func(manifests string) entry {
+		return entry{name: "index.json", content: `{"schemaVersion":2,"manifests":[` + manifests + `]}`}
+	}
+	empty := newEngine(t)
+	for name, archive := range map[string][]byte{
+		"nothing":           nil,
+		"text":              []byte(strings.Repeat("no archive at all\n", 100)),
+		"bad gzip":          {0x1f, 0x8b, 0, 0, 0, 0, 0, 0, 0, 0},
+		"no manifest":       tarOf(t, entry{name: "file", content: "x"}),
+		"half":              good[:len(good)/2],
+		"half old":          old[:len(old)/2],
+		"digest mismatch":   tarOf(t, layout, index(""), entry{name: blob, content: "other"}),
+		"bad digest":        tarOf(t, layout, index(""), entry{name: "blobs/sha256/short", content: "other"}),
+		"bad algorithm":     tarOf(t, layout, index(""), entry{name: "blobs/md5/d41d8cd98f00b204e9800998ecf8427e"}),
+		"no index":          tarOf(t, layout),
+		"bad version":       tarOf(t, entry{name: "oci-layout", content: `{"imageLayoutVersion":"9"}`}, index("")),
+		"no image":          tarOf(t, layout, index("")),
+		"missing manifest":  tarOf(t, layout, index(`{"mediaType":"`+ocispec.MediaTypeImageManifest+`","digest":"sha256:`+strings.Repeat("a", 64)+`","size":5}`)),
+		"no media type":     tarOf(t, layout, index(`{"digest":"sha256:`+strings.Repeat("a", 64)+`","size":5}`)),
+		"manifest digest":   tarOf(t, layout, index(`{"mediaType":"`+ocispec.MediaTypeImageManifest+`","digest":"../../etc/passwd","size":5}`)),
+		"broken JSON":       tarOf(t, entry{name: "manifest.json", content: "{"}),
+		"wrong type":        tarOf(t, entry{name: "manifest.json", content: `"x"`}),
+		"null":              tarOf(t, entry{name: "manifest.json", content: `null`}),
+		"empty list":        tarOf(t, entry{name: "manifest.json", content: `[]`}),
+		"missing config":    tarOf(t, entry{name: "manifest.json", content: `[{"Config":"c","Layers":[]}]`}),
+		"config no JSON":    tarOf(t, entry{name: "c", content: "x"}, entry{name: "manifest.json", content: `[{"Config":"c","Layers":[]}]`}),
+		"link circle":       tarOf(t, entry{name: "c", typ: tar.TypeSymlink, link: "c"}, entry{name: "manifest.json", content: `[{"Config":"c","Layers":[]}]`}),
+		"bad tag":           tarOf(t, entry{name: "c", content: "{}"}, entry{name: "manifest.json", content: `[{"Config":"c","RepoTags":["A:B:C"],"Layers":[]}]`}),
+		"layers do not fit": tarOf(t, entry{name: "c", content: `{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":["sha256:` + strings.Repeat("a", 64) + `"]}}`}, entry{name: "manifest.json", content: `[{"Config":"c","Layers":[]}]`}),
+		"layer no tar":      tarOf(t, entry{name: "l", content: strings.Repeat("x", 2000)}, entry{name: "c", content: `{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":["sha256:` + strings.Repeat("a", 64) + `"]}}`}, entry{name: "manifest.json", content: `[{"Config":"c","Layers":["l"]}]`}),
+		"wrong diff ID":     tarOf(t, entry{name: "l", content: string(tarOf(t, entry{name: "x"}))}, entry{name: "c", content: `{"os":"linux","architecture":"amd64","rootfs":{"diff_ids":["sha256:` + strings.Repeat("a", 64) + `"]}}`}, entry{name: "manifest.json", content: `[{"Config":"c","Layers":["l"]}]`}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := empty.Load(empty.ctx, bytes.NewReader(archive), LoadOptions{})
+			if !errdefs.IsInvalidArgument(err) {
+				t.Errorf("got %v", err)
+			} else {
+				t.Log(err)
+			}
+		})
+	}
+	if n, _ := empty.blobs(t); n != 0 || len(empty.snapshotDirs(t)) != 0 {
+		t.Errorf("%d blobs and %d snapshots are left", n, len(empty.snapshotDirs(t)))
+	}
+	empty.noLeaks(t)
+}
+
+func TestLoadCancelled(t *testing.T) {
+	e := newEngine(t)
+	e.awkward(t, e.base(t, "base"), "db")
+	archive := e.save(t, "db")
+	other := newEngine(t)
+	ctx, cancel := context.WithCancelCause(other.ctx)
+	r := io.MultiReader(bytes.NewReader(archive[:len(archive)-2000]), readerFunc(func([]byte) (int, error) {
+		cancel(errors.New("client went away"))
+		return 0, io.ErrUnexpectedEOF
+	}))
+	if err := other.Load(ctx, r, LoadOptions{}); err == nil {
+		t.Error("a cancelled load succeeded")
+	}
+	if n, _ := other.blobs(t); n != 0 {
+		t.Errorf("%d blobs are left", n)
+	}
+	ingests, err := other.content.ListStatuses(other.ctx)
+	if err != nil || len(ingests) != 0 {
+		t.Errorf("ingests are left: %v, %v", ingests, err)
+	}
+	other.noLeaks(t)
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// A file that an archive cannot express fails the save instead of being lost.
+func TestSaveRefusesWhatItCannotArchive(t *testing.T) {
+	e := newEngine(t)
+	base := e.base(t, "base")
+	for name, fill := range map[string]func(upper string) error{
+		"redirect": func(upper string) error {
+			return errors.Join(fillFiles(upper, map[string]string{"moved/x": ""}),
+				unix.Setxattr(filepath.Join(upper, "moved"), "trusted.overlay.redirect", []byte("/dir"), 0))
+		},
+		"whiteout name": func(upper string) error { return fillFiles(upper, map[string]string{".wh.file": ""}) },
+	} {
+		if _, err := e.Commit(e.ctx, CommitRequest{Parent: base, Ref: "odd", Fill: func(_ context.Context, upper string) error { return fill(upper) }}); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Save(e.ctx, []string{"odd"}, io.Discard, SaveOptions{}); !errdefs.IsNotImplemented(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package image
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/diff"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// unpackObserver is told about layers that are being unpacked; its methods may
+// be called with any layer of the image.
+type unpackObserver interface {
+	extracting(layer ocispec.Descriptor, done int64)
+	unpacked(layer ocispec.Descriptor)
+}
+
+// EnsureUnpacked makes the image's chain of snapshots, if it is not there.
+func (m *Manager) EnsureUnpacked(ctx context.Context, image *Image) (err error) {
+	if image.ChainID == "" {
+		return nil
+	}
+	if _, err := m.snapshots.Stat(ctx, image.ChainID); err == nil || !errdefs.IsNotFound(err) {
+		return err
+	}
+	ctx, done, err := m.lease(ctx, "unpack")
+	if err != nil {
+		return err
+	}
+	defer done(&err)
+	if err := m.keep(ctx, image.Target); err != nil {
+		return err
+	}
+	return m.unpack(ctx, image.config, image.layers, image.Spec.RootFS.DiffIDs, nil)
+}
+
+// unpack makes the missing snapshots of a chain, under the caller's lease. The
+// config refers to the chain before it is looked for, so that what is found
+// stays.
+func (m *Manager) unpack(ctx context.Context, config ocispec.Descriptor, layers []ocispec.Descriptor, diffIDs []digest.Digest, observer unpackObserver) error {
+	if len(layers) != len(diffIDs) {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("image has %d layers but its config names %d", len(layers), len(diffIDs)))
+	}
+	if len(layers) == 0 {
+		return nil
+	}
+	if err := m.label(ctx, config.Digest, m.configLabels(identity.ChainID(diffIDs).String())); err != nil {
+		return err
+	}
+	first := len(layers)
+	for ; first > 0; first-- {
+		_, err := m.snapshots.Stat(ctx, identity.ChainID(diffIDs[:first]).String())
+		if err == nil {
+			break
+		}
+		if !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	for i := range layers {
+		if i >= first {
+			if err := m.unpackLayer(ctx, layers[i], diffIDs[:i+1], observer); err != nil {
+				return err
+			}
+		}
+		if observer != nil {
+			observer.unpacked(layers[i])
+		}
+	}
+	return nil
+}
+
+// unpackLayer makes the snapshot of the last of the diff IDs on that of the
+// others.
+func (m *Manager) unpackLayer(ctx context.Context, layer ocispec.Descriptor, diffIDs []digest.Digest, observer unpackObserver) error {
+	chain := identity.ChainID(diffIDs).String()
+	unlock, err := m.locks.Lock(ctx, chainKey(chain))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := m.snapshots.Stat(ctx, chain); err == nil || !errdefs.IsNotFound(err) {
+		return err
+	}
+	if isLate(layer) {
+		return fmt.Errorf("the snapshot of layer %s is gone: %w", layer.Digest, errdefs.ErrDataLoss)
+	}
+	parent := identity.ChainID(diffIDs[:len(diffIDs)-1]).String()
+	key := fmt.Sprintf(snapshots.UnpackKeyFormat, rand.Text(), chain)
+	mounts, err := m.snapshots.Prepare(ctx, key, parent)
+	if err != nil {
+		return fmt.Errorf("preparing layer %s: %w", layer.Digest, err)
+	}
+	if err := m.applyLayer(ctx, layer, diffIDs, key, mounts, observer); err != nil {
+		if rerr := m.snapshots.Remove(context.WithoutCancel(ctx), key); rerr != nil && !errdefs.IsNotFound(rerr) {
+			m.log.LogAttrs(ctx, slog.LevelWarn, "removing a half unpacked layer", slog.String("key", key), slog.Any("error", rerr))
+		}
+		return err
+	}
+	return nil
+}
+
+func (m *Manager) applyLayer(ctx context.Context, layer ocispec.Descriptor, diffIDs []digest.Digest, key string,
+	mounts []mount.Mount, observer unpackObserver,
+) error {
+	var opts []diff.ApplyOpt
+	if observer != nil {
+		opts = append(opts, diff.WithProgress(func(_ ocispec.Descriptor, done int64) { observer.extracting(layer, done) }))
+	}
+	applied, err := m.client.DiffService().Apply(ctx, layer, mounts, opts...)
+	if err != nil {
+		return applyError(layer, err)
+	}
+	if want := diffIDs[len(diffIDs)-1]; applied.Digest != want {
+		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(
+			"layer %s does not hold what the image's config says: its content is %s, not %s", layer.Digest, applied.Digest, want))
+	}
+	err = m.snapshots.Commit(ctx, identity.ChainID(diffIDs).String(), key)
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("committing layer %s: %w", layer.Digest, err)
+	}
+	return nil
+}
+
+// applyError tells a damaged layer, which is the sender's fault, from a disk
+// that is full and the like. The differ hands errors over as text.
+func applyError(layer ocispec.Descriptor, err error) error {
+	for _, sign := range []string{"archive/tar:", "unexpected EOF", "gzip:", "zstd:", "invalid input", "magic number mismatch"} {
+		if strings.Contains(err.Error(), sign) {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("failed to register layer %s: its content is damaged: %v", layer.Digest, err))
+		}
+	}
+	return fmt.Errorf("failed to register layer %s: %w", layer.Digest, err)
+}
