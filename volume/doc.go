@@ -1,0 +1,46 @@
+// Package volume keeps Docker's volumes and the rules of binds.
+//
+// A volume is a directory in the pool that containers mount. [Plan] turns what a
+// request, its image and the containers of --volumes-from say about mounts into
+// one list; [Manager.Attach] makes the volumes of that list and fills new ones
+// from the image; [Manager.Mount] and [Manager.Unmount] give them to a container
+// that starts and stops. Which containers use a volume is known from the
+// containers' own records, given to [Manager.Restore], and kept nowhere else.
+//
+// # Filling from the image
+//
+// As in Docker, an empty volume that is mounted over a directory of the image
+// gets that directory's content, owner and mode. For a data image this must not
+// cost the database's size:
+//
+//   - An anonymous volume becomes an overlay: a snapshot prepared on the image's
+//     layers is mounted at the volume's "layer", and its sub path bind-mounted at
+//     "_data". The snapshot holds its parent, so the image may be removed.
+//   - A named volume gets reflinks of the image's files, or copies where the file
+//     system has no reflinks.
+//
+// Every other volume is filled like a named one.
+//
+// # On disk
+//
+//	<Root>/
+//	  <name>/
+//	    _data/         what containers see; the mount point of options and overlays
+//	    layer/         the mount point of an overlay's snapshot
+//	    .filling/      content on its way to _data; left-overs are removed
+//	  .removed-<random>-<name>/   a volume being deleted
+//	<RunDir>/
+//	  <container>/<n>  bind mounts of a volume's sub path
+//	  view-<random>    an image's layers, while a volume is filled from them
+//	slipway.db, bucket "volumes": one record a volume, by name
+//
+// A volume exists when its record does. A directory without record is an
+// unfinished create, or, if it has data, a volume whose record was lost: it gets
+// a new one.
+//
+// # Locks
+//
+// Every change of a volume holds the keyed lock of its name; nothing is called
+// under two names at once. The Manager's mutex guards the maps, is taken last
+// and is never held over I/O.
+package volume

@@ -1,0 +1,174 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	mobymount "github.com/moby/moby/api/types/mount"
+	"golang.org/x/sync/errgroup"
+)
+
+// restoreParallel bounds how many overlays are mounted at once after a reboot.
+const restoreParallel = 8
+
+// Restore compares the records with what is there and settles each difference.
+// uses are all containers; the mounts of the running ones stay. It is called
+// once, before any other method. A volume that cannot be mounted is logged: the
+// start of a container that needs it fails with the reason.
+func (m *Manager) Restore(ctx context.Context, uses []Use) error {
+	if err := m.finishRemovals(ctx); err != nil {
+		return fmt.Errorf("restoring volumes: %w", err)
+	}
+	if err := m.adoptOrphans(ctx); err != nil {
+		return fmt.Errorf("restoring volumes: %w", err)
+	}
+	m.register(ctx, uses)
+	var group errgroup.Group
+	group.SetLimit(restoreParallel)
+	for _, c := range m.candidates() {
+		group.Go(func() error {
+			if err := m.restoreOne(ctx, c.record); err != nil {
+				m.cfg.Logger.ErrorContext(ctx, "cannot restore a volume",
+					slog.String("volume", c.Name), slog.String("error", err.Error()))
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // each has logged its own
+	if err := m.sweepRunDir(uses); err != nil {
+		return fmt.Errorf("restoring volumes: %w", err)
+	}
+	return nil
+}
+
+// restoreOne brings one volume into the state that its record says.
+func (m *Manager) restoreOne(ctx context.Context, r record) error {
+	if err := os.RemoveAll(filepath.Join(m.dir(r.Name), fillDir)); err != nil {
+		return err
+	}
+	if r.Filling {
+		if err := m.makeDirs(r.Name); err != nil {
+			return err
+		}
+		return m.unfill(ctx, r)
+	}
+	if isMount(r.Options) {
+		if err := m.makeDirs(r.Name); err != nil {
+			return err
+		}
+		if _, _, active, _ := m.lookup(r.Name); active == 0 {
+			return m.unmountIdle(r)
+		}
+	}
+	return m.ensureMounted(ctx, r)
+}
+
+// finishRemovals completes removals that a crash cut: a directory was put aside,
+// and its record may be there still.
+func (m *Manager) finishRemovals(ctx context.Context) error {
+	entries, err := os.ReadDir(m.cfg.Root)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		rest, ok := strings.CutPrefix(entry.Name(), removedPrefix)
+		if !ok {
+			continue
+		}
+		_, name, _ := strings.Cut(rest, "-")
+		r, _, _, recorded := m.lookup(name)
+		if _, err := os.Lstat(m.dir(name)); recorded && errors.Is(err, fs.ErrNotExist) {
+			if err := m.finishRemoval(ctx, r); err != nil {
+				return err
+			}
+		}
+		if err := os.RemoveAll(filepath.Join(m.cfg.Root, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adoptOrphans removes directories that a create left, and records those that
+// have data.
+func (m *Manager) adoptOrphans(ctx context.Context) error {
+	entries, err := os.ReadDir(m.cfg.Root)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if _, _, _, ok := m.lookup(name); ok || !entry.IsDir() || validateName(name) != nil {
+			continue
+		}
+		if err := m.unmountAll(name); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(filepath.Join(m.dir(name), fillDir)); err != nil {
+			return err
+		}
+		if m.dropEmpty(name) == nil {
+			continue
+		}
+		if err := m.makeDirs(name); err != nil {
+			return err
+		}
+		m.cfg.Logger.WarnContext(ctx, "recorded a volume that had lost its record", slog.String("volume", name))
+		if err := m.replace(record{Name: name, Created: time.Now()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepRunDir removes views, and sub path mounts of containers that do not run.
+func (m *Manager) sweepRunDir(uses []Use) error {
+	keep := m.subpathMounts(uses)
+	dirs, err := os.ReadDir(m.cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		path := filepath.Join(m.cfg.RunDir, dir.Name())
+		if strings.HasPrefix(dir.Name(), viewPrefix) {
+			if err := dropMountpoint(path); err != nil {
+				return err
+			}
+			continue
+		}
+		mounts, err := os.ReadDir(path)
+		if err != nil {
+			return err
+		}
+		for _, entry := range mounts {
+			if at := filepath.Join(path, entry.Name()); !slices.Contains(keep, at) {
+				if err := dropMountpoint(at); err != nil {
+					return err
+				}
+			}
+		}
+		_ = os.Remove(path) // stays if a mount stays
+	}
+	return nil
+}
+
+// subpathMounts returns where the running containers' sub path mounts are.
+func (m *Manager) subpathMounts(uses []Use) []string {
+	var paths []string
+	for _, use := range uses {
+		for _, p := range use.Points {
+			if use.Running && p.Type == mobymount.TypeVolume && p.Spec.VolumeOptions != nil && p.Spec.VolumeOptions.Subpath != "" {
+				paths = append(paths, m.subpathDir(use.ID, p))
+			}
+		}
+	}
+	return paths
+}
