@@ -1,0 +1,44 @@
+// Package network connects containers: networks, the sandboxes (network
+// namespaces) that containers run in, the endpoints between the two, addresses,
+// and published ports.
+//
+// The Manager decides and records; packages bridge, firewall and hostport do what
+// the records say; package ipam does the arithmetic of addresses. The default
+// networks bridge, host and none are always there.
+//
+// # Records
+//
+// In the record store, each with a version:
+//
+//	networks/<network ID>    networkRecord: name, subnet, bridge, options
+//	sandboxes/<container ID> sandboxRecord
+//	  Endpoints[]            address (the lease), MAC, interface names, published ports
+//	  Gated                  the ports are reserved, but not yet redirected
+//
+// A lease of an address or of a host port is part of the record of the endpoint
+// that uses it. Records are written before the kernel is changed and removed after
+// it was changed back, so whatever a crash leaves behind is described by a record;
+// Restore then completes it for sandboxes that live and undoes it for others.
+// <ExecRoot>/netns/<container ID> pins a namespace and is not recorded: the file
+// is the record.
+//
+// # Locks, in the order they are taken
+//
+//  1. "sandbox/<container ID>" of the Manager's key locks: exclusive for every
+//     change of one sandbox.
+//  2. "network/<network ID>": shared by changes of endpoints on it, exclusive
+//     for its creation and removal.
+//  3. "network-removals": shared by interfaces that are being removed in the
+//     background, exclusive to wait for them.
+//  4. the firewall's and a pool's mutexes: leaves.
+//  5. Manager.mu: a leaf, for memory only; no I/O happens under it.
+//
+// Readers (List, Get, Endpoints) take only Manager.mu: published records are
+// never changed in place.
+//
+// # What the host must know
+//
+// Making a bridge turns on net.ipv4.ip_forward. Other programs' firewall chains
+// that drop forwarded packets would cut containers off: iptables' FORWARD, which
+// Docker and ufw use, is joined; Conflicts names others.
+package network

@@ -1,0 +1,35 @@
+// Package hostport reserves ports of the host for containers that publish them.
+//
+// The firewall redirects a published port before any socket of the host sees the
+// traffic, so without a reservation a program on the host could bind the same
+// port and silently never be reached. A Reservation is a bound socket, held while
+// the container runs: the kernel itself then finds every conflict, in both
+// directions and with every other program. The socket does not listen: while the
+// firewall does not (yet) redirect the port, connections are refused.
+//
+// The package has no locks.
+package hostport
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// Protocol is the transport protocol of a port, spelled as Docker spells it.
+type Protocol string
+
+// The supported protocols.
+const (
+	TCP Protocol = "tcp"
+	UDP Protocol = "udp"
+)
+
+// ErrInUse says that another socket has the port.
+var ErrInUse = errors.New("port is in use")
+
+// Reservation is a port that nobody else on the host can bind until Close.
+type Reservation struct {
+	Protocol Protocol
+	Addr     netip.AddrPort
+	fd       int
+}

@@ -1,0 +1,52 @@
+package network
+
+import (
+	"context"
+	"net/netip"
+
+	"slipway/network/bridge"
+	"slipway/network/firewall"
+)
+
+// links makes bridges, namespaces and the interfaces between them. All methods
+// are idempotent.
+type links interface {
+	EnsureBridge(ctx context.Context, b bridge.Bridge) error
+	RemoveBridge(ctx context.Context, name string) error
+	Attach(ctx context.Context, sandbox string, l bridge.Link) error
+	Detach(ctx context.Context, hostName string) error
+	Leftovers(ctx context.Context, bridges []string) (bridge.Leftovers, error)
+}
+
+// sandboxes pins network namespaces.
+type sandboxes interface {
+	CreateSandbox(ctx context.Context, id string) (path string, err error)
+	DeleteSandbox(ctx context.Context, id string) error
+	SandboxPath(id string) string
+}
+
+// filter is the firewall. Each method is one transaction.
+type filter interface {
+	Reset(ctx context.Context, networks []firewall.Network, forwards []firewall.Forward) error
+	AddNetwork(ctx context.Context, n firewall.Network) error
+	RemoveNetwork(ctx context.Context, n firewall.Network) error
+	Open(ctx context.Context, forwards []firewall.Forward) error
+	Close(ctx context.Context, forwards []firewall.Forward) error
+}
+
+// inspector reads back what the firewall really does, and keeps it so.
+type inspector interface {
+	Forwards(ctx context.Context) ([]firewall.Forward, error)
+	Bridges(ctx context.Context) ([]string, error)
+	Conflicts(ctx context.Context) ([]string, error)
+	Watch(ctx context.Context) error
+}
+
+// platform is what an operating system must bring.
+type platform struct {
+	links
+	sandboxes
+	filter
+	inspector
+	hostPrefixes func() ([]netip.Prefix, error)
+}
