@@ -1,0 +1,198 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+
+	"slipway/container/rootfs"
+
+	"github.com/containerd/errdefs"
+	mobycontainer "github.com/moby/moby/api/types/container"
+)
+
+// view is a container's file tree opened for copying: the running container's
+// own view with its volumes, or the mounted root of a stopped one.
+type view struct {
+	root    *rootfs.Root
+	release func() error
+	ctx     context.Context //nolint:containedctx // ends with the request, and with the run
+	cancel  context.CancelCauseFunc
+}
+
+// open gives access to the container's files. The container's lock is held only
+// while it is opened, so that stop and rm do not wait for a slow client.
+func (m *Manager) open(ctx context.Context, c *container) (_ *view, err error) {
+	unlock, err := m.share(ctx, c, "cp")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	v := &view{release: func() error { return nil }}
+	v.ctx, v.cancel = context.WithCancelCause(ctx)
+	if run := c.run.Load(); run != nil {
+		if v.root, err = openRunning(ctx, run); err == nil {
+			stop := context.AfterFunc(run.streams, func() { v.cancel(errStreamsCut) })
+			v.release = func() error { stop(); return nil }
+			return v, nil
+		}
+	}
+	v.root, v.release, err = m.openStopped(ctx, c)
+	return v, err
+}
+
+// openRunning opens the root that the main process of a run sees.
+func openRunning(ctx context.Context, r *run) (*rootfs.Root, error) {
+	root, err := rootfs.OpenProcess(int(r.task.Pid()))
+	if err != nil {
+		return nil, err
+	}
+	// Asked after that: had it ended before, its number might be that of a process
+	// of the host by now.
+	if r.hasEnded(ctx) {
+		return nil, errors.Join(errRunEnded, root.Close())
+	}
+	return root, nil
+}
+
+// openStopped mounts the root of a container that does not run, with its volumes.
+func (m *Manager) openStopped(ctx context.Context, c *container) (*rootfs.Root, func() error, error) {
+	path, err := m.layers.mount(ctx, c.id)
+	if err != nil {
+		return nil, nil, err
+	}
+	view, drop, err := m.mountView(ctx, c, path)
+	if err != nil {
+		return nil, nil, errors.Join(err, m.layers.release(c.id))
+	}
+	release := func() error { return errors.Join(drop(), m.layers.release(c.id)) }
+	root, err := rootfs.Open(view)
+	if err != nil {
+		return nil, nil, errors.Join(err, release())
+	}
+	return root, release, nil
+}
+
+func (v *view) close() error {
+	v.cancel(nil)
+	return errors.Join(v.root.Close(), v.release())
+}
+
+// ArchiveStat describes a path in the container.
+func (m *Manager) ArchiveStat(ctx context.Context, ref, path string) (stat mobycontainer.PathStat, err error) {
+	c, err := m.find(ref)
+	if err != nil {
+		return stat, err
+	}
+	v, err := m.open(ctx, c)
+	if err != nil {
+		return stat, err
+	}
+	stat, err = v.root.Stat(path)
+	return stat, errors.Join(missing(err, path, ref), v.close())
+}
+
+// ArchiveGet returns a tar stream of a path in the container. Its reader must be closed.
+func (m *Manager) ArchiveGet(ctx context.Context, ref, path string) (io.ReadCloser, mobycontainer.PathStat, error) {
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, mobycontainer.PathStat{}, err
+	}
+	v, err := m.open(ctx, c)
+	if err != nil {
+		return nil, mobycontainer.PathStat{}, err
+	}
+	stat, err := v.root.Stat(path)
+	if err != nil {
+		return nil, stat, errors.Join(missing(err, path, ref), v.close())
+	}
+	r, w := io.Pipe()
+	stop := context.AfterFunc(v.ctx, func() { _ = w.CloseWithError(context.Cause(v.ctx)) })
+	done := make(chan error, 1)
+	go func() {
+		err := v.root.Archive(v.ctx, path, w)
+		_ = w.CloseWithError(err)
+		stop()
+		done <- v.close()
+	}()
+	return &archiveReader{PipeReader: r, done: done}, stat, nil
+}
+
+// archiveReader ends the archiving when it is closed, and waits for it.
+type archiveReader struct {
+	*io.PipeReader
+	done <-chan error
+}
+
+func (a *archiveReader) Close() error {
+	return errors.Join(a.PipeReader.Close(), <-a.done)
+}
+
+// ArchivePut extracts a tar stream into a directory of the container.
+func (m *Manager) ArchivePut(ctx context.Context, ref, path string, tar io.Reader, noOverwriteDirNonDir, copyUIDGID bool) (err error) {
+	c, err := m.find(ref)
+	if err != nil {
+		return err
+	}
+	v, err := m.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, v.close()) }()
+	r := c.record.Load()
+	if err := writable(v.root, r, path); err != nil {
+		return missing(err, path, ref)
+	}
+	opts := rootfs.ExtractOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir}
+	if copyUIDGID && r.Config.User != "" {
+		user, err := v.root.LookupUser(r.Config.User, nil)
+		if err != nil {
+			return err
+		}
+		opts.Owner = &rootfs.Owner{UID: user.UID, GID: user.GID}
+	}
+	return missing(v.root.Extract(v.ctx, path, tar, opts), path, ref)
+}
+
+// writable refuses to write where the container itself may not.
+func writable(root *rootfs.Root, r *Record, path string) error {
+	if err := root.Writable(path); err != nil {
+		return err
+	}
+	if r.HostConfig.ReadonlyRootfs && !slices.ContainsFunc(r.Mounts, func(mount Mount) bool { return mount.RW && beneath(path, mount.Destination) }) {
+		return errdefs.ErrPermissionDenied.WithMessage("container rootfs is marked read-only")
+	}
+	return nil
+}
+
+func missing(err error, path, ref string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("Could not find the file %s in container %s", path, ref))
+	}
+	return err
+}
+
+// Changes lists what the container changed in its image's files.
+func (m *Manager) Changes(ctx context.Context, ref string) ([]mobycontainer.FilesystemChange, error) {
+	c, err := m.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := m.share(ctx, c, "diff")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	upper, lowers, err := m.layers.dirs(ctx, c.id)
+	if err != nil {
+		return nil, err
+	}
+	exclude := slices.Clone(ownFiles)
+	for _, mount := range c.record.Load().Mounts {
+		exclude = append(exclude, mount.Destination)
+	}
+	return rootfs.Changes(ctx, upper, lowers, exclude)
+}

@@ -1,0 +1,485 @@
+package rootfs_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"slipway/container/rootfs"
+)
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("owners, devices and mounts need root")
+	}
+}
+
+// newRoot makes a container's root inside a folder that stands for the host.
+func newRoot(t *testing.T) (r *rootfs.Root, root, host string) {
+	t.Helper()
+	host = t.TempDir()
+	root = filepath.Join(host, "root")
+	mkdir(t, root)
+	r, err := rootfs.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r, root, host
+}
+
+func mkdir(t *testing.T, path ...string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(path...), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, content string, path ...string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(path...), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func symlink(t *testing.T, target string, path ...string) {
+	t.Helper()
+	if err := os.Symlink(target, filepath.Join(path...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func unmount(t *testing.T, path string) {
+	t.Helper()
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestStat(t *testing.T) {
+	r, root, host := newRoot(t)
+	write(t, "outside", host, "secret")
+	mkdir(t, root, "dir", "sub")
+	write(t, "12345", root, "dir", "file")
+	symlink(t, "/dir", root, "abs")
+	symlink(t, "../../../../dir/file", root, "dir", "up")
+	symlink(t, "/nowhere/at/all", root, "broken")
+	symlink(t, "loop", root, "loop")
+	symlink(t, host+"/secret", root, "escape")
+	for _, tc := range []struct {
+		path, name, target string
+		dir                bool
+		err                error
+	}{
+		{path: "/", name: "/", dir: true},
+		{path: "", name: "/", dir: true},
+		{path: "dir/file", name: "file"},
+		{path: "/dir/../dir/./file", name: "file"},
+		{path: "../../dir/file", name: "file"},
+		{path: "/abs", name: "abs", target: "/dir"},
+		{path: "/abs/", name: "abs", dir: true},
+		{path: "/abs/.", name: ".", dir: true},
+		{path: "/abs/up", name: "up", target: "/dir/file"},
+		{path: "/broken", name: "broken", target: "/nowhere/at/all"},
+		{path: "/escape", name: "escape", target: host + "/secret"},
+		{path: "/escape/", err: fs.ErrNotExist},
+		{path: "/none", err: fs.ErrNotExist},
+		{path: "/dir/file/", err: unix.ENOTDIR},
+		{path: "/loop", err: unix.ELOOP},
+		{path: "/dir\x00x", err: unix.EINVAL},
+	} {
+		st, err := r.Stat(tc.path)
+		if !errors.Is(err, tc.err) {
+			t.Errorf("%q: %v", tc.path, err)
+			continue
+		}
+		if err != nil {
+			continue
+		}
+		if st.Name != tc.name || st.LinkTarget != tc.target || st.Mode.IsDir() != tc.dir {
+			t.Errorf("%q: %+v", tc.path, st)
+		}
+	}
+}
+
+// entry is what a test looks at of a tar entry.
+type entry struct {
+	Name, Link, Content string
+	Type                byte
+}
+
+func archive(t *testing.T, r *rootfs.Root, path string) []entry {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.Archive(t.Context(), path, &b); err != nil {
+		t.Fatal(err)
+	}
+	var all []entry
+	for tr := tar.NewReader(&b); ; {
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, entry{hdr.Name, hdr.Linkname, string(content), hdr.Typeflag})
+	}
+}
+
+func TestArchive(t *testing.T) {
+	r, root, _ := newRoot(t)
+	mkdir(t, root, "d", "e")
+	write(t, "text", root, "d", "f")
+	if err := os.Link(filepath.Join(root, "d", "f"), filepath.Join(root, "d", "g")); err != nil {
+		t.Fatal(err)
+	}
+	symlink(t, "/d/f", root, "d", "s")
+	symlink(t, "/d", root, "l")
+	if err := unix.Mkfifo(filepath.Join(root, "d", "p"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	children := func(base string) []entry {
+		return []entry{
+			{Name: base + "/", Type: tar.TypeDir},
+			{Name: base + "/e/", Type: tar.TypeDir},
+			{Name: base + "/f", Type: tar.TypeReg, Content: "text"},
+			{Name: base + "/g", Type: tar.TypeLink, Link: base + "/f"},
+			{Name: base + "/p", Type: tar.TypeFifo},
+			{Name: base + "/s", Type: tar.TypeSymlink, Link: "/d/f"},
+		}
+	}
+	for path, want := range map[string][]entry{
+		"/d":   children("d"),
+		"/d/.": children("."),
+		"/l/":  children("l"),
+		"/l/.": children("."),
+		"/l":   {{Name: "l", Type: tar.TypeSymlink, Link: "/d"}},
+		"/l/f": {{Name: "f", Type: tar.TypeReg, Content: "text"}},
+	} {
+		if diff := cmp.Diff(want, archive(t, r, path)); diff != "" {
+			t.Errorf("%s: %s", path, diff)
+		}
+	}
+	if first := archive(t, r, "/")[0]; first.Name != "/" {
+		t.Errorf("root begins with %+v", first)
+	}
+}
+
+func TestArchiveOfProcessLeavesOutKernelFiles(t *testing.T) {
+	needRoot(t)
+	r, err := rootfs.OpenProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	host := t.TempDir()
+	mkdir(t, host, "proc")
+	mkdir(t, host, "vol")
+	if err := unix.Mount("proc", filepath.Join(host, "proc"), "proc", 0, ""); err != nil {
+		t.Skip("no proc mounts here: ", err)
+	}
+	defer unmount(t, filepath.Join(host, "proc"))
+	if err := unix.Mount("tmpfs", filepath.Join(host, "vol"), "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unmount(t, filepath.Join(host, "vol"))
+	write(t, "volume", host, "vol", "f")
+	got := archive(t, r, host+"/.")
+	want := []entry{{Name: "./", Type: tar.TypeDir}, {Name: "./proc/", Type: tar.TypeDir}, {Name: "./vol/", Type: tar.TypeDir}, {Name: "./vol/f", Type: tar.TypeReg, Content: "volume"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// makeTar builds an archive; content is the headers' Uname, for brevity.
+func makeTar(tb testing.TB, headers ...*tar.Header) *bytes.Buffer {
+	tb.Helper()
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for _, h := range headers {
+		content := h.Uname
+		h.Uname, h.Size = "", int64(len(content))
+		if h.Mode == 0 {
+			h.Mode = 0o644
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			tb.Fatal(err)
+		}
+		if _, err := io.WriteString(tw, content); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := tw.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return &b
+}
+
+func file(name, content string) *tar.Header {
+	return &tar.Header{Typeflag: tar.TypeReg, Name: name, Uname: content}
+}
+
+func TestExtractKeepsEverything(t *testing.T) {
+	needRoot(t)
+	r, root, _ := newRoot(t)
+	mkdir(t, root, "dst")
+	when := time.Unix(1_000_000_000, 123456789)
+	capability := "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	b := makeTar(
+		t,
+		&tar.Header{Typeflag: tar.TypeDir, Name: "d/", Mode: 0o1777, Uid: 5, Gid: 6, ModTime: when, Format: tar.FormatPAX},
+		&tar.Header{
+			Typeflag: tar.TypeReg, Name: "d/suid", Uname: "x", Mode: 0o4755, Uid: 1000, Gid: 2000, ModTime: when, Format: tar.FormatPAX,
+			PAXRecords: map[string]string{"SCHILY.xattr.security.capability": capability},
+		},
+		&tar.Header{Typeflag: tar.TypeLink, Name: "hard", Linkname: "d/suid"},
+		&tar.Header{Typeflag: tar.TypeSymlink, Name: "soft", Linkname: "../../../etc/passwd", ModTime: when, Uid: 7},
+		&tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3, Mode: 0o666},
+		&tar.Header{Typeflag: tar.TypeFifo, Name: "fifo", Mode: 0o600},
+		file("made/on/the/way", "y"),
+		file("/abs", "z"),
+	)
+	if err := r.Extract(t.Context(), "/dst", b, rootfs.ExtractOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	var d, suid, hard, null unix.Stat_t
+	for path, st := range map[string]*unix.Stat_t{"d": &d, "d/suid": &suid, "hard": &hard, "null": &null} {
+		if err := unix.Lstat(filepath.Join(root, "dst", path), st); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d.Mode != unix.S_IFDIR|0o1777 || d.Uid != 5 || d.Gid != 6 || d.Mtim.Nano() != when.UnixNano() {
+		t.Errorf("folder %o %d:%d %d", d.Mode, d.Uid, d.Gid, d.Mtim.Nano())
+	}
+	if suid.Mode != unix.S_IFREG|0o4755 || suid.Uid != 1000 || suid.Gid != 2000 || suid.Mtim.Nano() != when.UnixNano() {
+		t.Errorf("file %o %d:%d %d", suid.Mode, suid.Uid, suid.Gid, suid.Mtim.Nano())
+	}
+	if hard.Ino != suid.Ino {
+		t.Error("hard link is another file")
+	}
+	if null.Rdev != unix.Mkdev(1, 3) || null.Mode != unix.S_IFCHR|0o666 {
+		t.Errorf("device %x %o", null.Rdev, null.Mode)
+	}
+	var attr [64]byte
+	if n, err := unix.Getxattr(filepath.Join(root, "dst/d/suid"), "security.capability", attr[:]); err != nil || string(attr[:n]) != capability {
+		t.Errorf("capability %q, %v", attr[:max(n, 0)], err)
+	}
+	if target, _ := os.Readlink(filepath.Join(root, "dst/soft")); target != "../../../etc/passwd" {
+		t.Errorf("link to %q", target)
+	}
+	for path, want := range map[string]string{"made/on/the/way": "y", "abs": "z"} {
+		if b, _ := os.ReadFile(filepath.Join(root, "dst", path)); string(b) != want {
+			t.Errorf("%s: %q", path, b)
+		}
+	}
+}
+
+func TestExtractCompressed(t *testing.T) {
+	r, root, _ := newRoot(t)
+	plain := makeTar(t, file("f", "compressed")).Bytes()
+	var gz bytes.Buffer
+	zw := gzip.NewWriter(&gz)
+	if _, err := zw.Write(plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	archives := map[string]*bytes.Buffer{"gzip": &gz}
+	for _, tool := range []string{"bzip2", "xz", "zstd"} {
+		cmd := exec.Command(tool, "-c")
+		cmd.Stdin = bytes.NewReader(plain)
+		if out, err := cmd.Output(); err == nil {
+			archives[tool] = bytes.NewBuffer(out)
+		}
+	}
+	for name, b := range archives {
+		mkdir(t, root, name)
+		if err := r.Extract(t.Context(), name, b, rootfs.ExtractOptions{Owner: &rootfs.Owner{UID: os.Getuid(), GID: os.Getgid()}}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if b, _ := os.ReadFile(filepath.Join(root, name, "f")); string(b) != "compressed" {
+			t.Errorf("%s: %q", name, b)
+		}
+	}
+}
+
+func TestExtractRefuses(t *testing.T) {
+	needRoot(t)
+	for _, tc := range []struct {
+		name, dest string
+		headers    []*tar.Header
+		opts       rootfs.ExtractOptions
+		is         func(error) bool
+	}{
+		{name: "up", headers: []*tar.Header{file("../x", "")}, is: errdefs.IsInvalidArgument},
+		{name: "up later", headers: []*tar.Header{file("a/../../x", "")}, is: errdefs.IsInvalidArgument},
+		{name: "hard link up", headers: []*tar.Header{{Typeflag: tar.TypeLink, Name: "x", Linkname: "../secret"}}, is: errdefs.IsInvalidArgument},
+		{name: "file as folder", dest: "file", headers: []*tar.Header{file("x", "")}, is: errdefs.IsInvalidArgument},
+		{name: "no folder", dest: "none", headers: []*tar.Header{file("x", "")}, is: func(err error) bool { return errors.Is(err, fs.ErrNotExist) }},
+		{name: "folder by file", opts: rootfs.ExtractOptions{NoOverwriteDirNonDir: true}, headers: []*tar.Header{file("dir", "")}, is: errdefs.IsInvalidArgument},
+		{name: "file by folder", opts: rootfs.ExtractOptions{NoOverwriteDirNonDir: true}, headers: []*tar.Header{{Typeflag: tar.TypeDir, Name: "file"}}, is: errdefs.IsInvalidArgument},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r, root, host := newRoot(t)
+			write(t, "secret", host, "secret")
+			write(t, "file", root, "file")
+			mkdir(t, root, "dir", "full")
+			err := r.Extract(t.Context(), "/"+tc.dest, makeTar(t, tc.headers...), tc.opts)
+			if err == nil || !tc.is(err) {
+				t.Errorf("error %v", err)
+			}
+			entries, _ := os.ReadDir(host)
+			if len(entries) != 2 {
+				t.Errorf("outside: %v", entries)
+			}
+		})
+	}
+	r, root, _ := newRoot(t)
+	mkdir(t, root, "x", "full")
+	if err := r.Extract(t.Context(), "/", makeTar(t, file("x", "now a file")), rootfs.ExtractOptions{}); err != nil {
+		t.Error(err)
+	}
+	err := r.Extract(t.Context(), "/", strings.NewReader(strings.Repeat("no archive ", 100)), rootfs.ExtractOptions{})
+	if !errdefs.IsInvalidArgument(err) {
+		t.Errorf("garbage: %v", err)
+	}
+}
+
+func TestExtractFollowsLinksBeneathTheRoot(t *testing.T) {
+	needRoot(t)
+	r, root, host := newRoot(t)
+	mkdir(t, root, "etc")
+	symlink(t, host, root, "host")     // an absolute link that means something outside
+	symlink(t, "../../..", root, "up") // stays at the root
+	symlink(t, "/etc", root, "conf")
+	mkdir(t, root, host)
+	b := makeTar(t, file("host/a", "1"), file("up/b", "2"), file("conf/c", "3"),
+		&tar.Header{Typeflag: tar.TypeSymlink, Name: "late", Linkname: host}, file("late/d", "4"))
+	if err := r.Extract(t.Context(), "/", b, rootfs.ExtractOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{host + "/a", "b", "etc/c", host + "/d"} {
+		if _, err := os.Stat(filepath.Join(root, path)); err != nil {
+			t.Error(err)
+		}
+	}
+	if entries, _ := os.ReadDir(host); len(entries) != 1 {
+		t.Errorf("outside: %v", entries)
+	}
+}
+
+func TestExtractOverMountedFile(t *testing.T) {
+	needRoot(t)
+	r, root, host := newRoot(t)
+	write(t, "old", root, "hosts")
+	write(t, "mounted", host, "source")
+	if err := unix.Mount(filepath.Join(host, "source"), filepath.Join(root, "hosts"), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unmount(t, filepath.Join(root, "hosts"))
+	if err := r.Extract(t.Context(), "/", makeTar(t, file("hosts", "new")), rootfs.ExtractOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(filepath.Join(host, "source")); string(b) != "new" {
+		t.Errorf("mounted file: %q", b)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	r, root, host := newRoot(t)
+	write(t, "secret", host, "secret")
+	mkdir(t, root, "data")
+	symlink(t, "/data/target", root, "link")
+	symlink(t, host+"/secret", root, "escape")
+	if err := unix.Mkfifo(filepath.Join(root, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"a", "b"} {
+		if err := r.AppendFile("/link", []byte(text), 0o600); err == nil {
+			continue
+		} else if text == "a" && errors.Is(err, fs.ErrExist) {
+			write(t, "", root, "data", "target") // a dangling link is not created through
+			if err := r.AppendFile("/link", []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			t.Fatal(err)
+		}
+	}
+	if b, err := r.ReadFile("/data/target", 10); err != nil || string(b) != "ab" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := r.ReadFile("/data/target", 1); !errdefs.IsOutOfRange(err) {
+		t.Errorf("over the limit: %v", err)
+	}
+	if err := r.WriteFile("/data/new", []byte("n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(filepath.Join(root, "data/new")); err != nil || fi.Mode().Perm() != 0o666 {
+		t.Errorf("%v, %v", fi, err)
+	}
+	for _, path := range []string{"/fifo", "/data"} {
+		if _, err := r.ReadFile(path, 10); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("read %s: %v", path, err)
+		}
+	}
+	if b, err := r.ReadFile("/escape", 10); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("escape: %q, %v", b, err)
+	}
+	for range 2 {
+		if err := r.Remove("/data/new"); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := r.Remove("/"); err == nil {
+		t.Error("the root was removed")
+	}
+}
+
+func TestLookupUser(t *testing.T) {
+	r, root, _ := newRoot(t)
+	if u, err := r.LookupUser("12:34", nil); err != nil || u.UID != 12 || u.GID != 34 {
+		t.Errorf("numbers without files: %+v, %v", u, err)
+	}
+	mkdir(t, root, "etc")
+	write(t, "root:x:0:0:root:/root:/bin/sh\npg:x:70:70::/var/lib/pg:/bin/sh\n", root, "etc", "passwd")
+	write(t, "root:x:0:\npg:x:70:\nssl:x:71:pg\nextra:x:72:\n", root, "etc", "group")
+	for _, tc := range []struct {
+		spec   string
+		groups []string
+		want   rootfs.User
+	}{
+		{"", nil, rootfs.User{Home: "/root", Groups: []int{}}},
+		{"pg", []string{"extra"}, rootfs.User{UID: 70, GID: 70, Home: "/var/lib/pg", Groups: []int{71, 72}}},
+		{"pg:ssl", nil, rootfs.User{UID: 70, GID: 71, Home: "/var/lib/pg", Groups: []int{}}},
+	} {
+		got, err := r.LookupUser(tc.spec, tc.groups)
+		if diff := cmp.Diff(tc.want, got); err != nil || diff != "" {
+			t.Errorf("%q: %v %s", tc.spec, err, diff)
+		}
+	}
+	_, err := r.LookupUser("nobody", nil)
+	if err == nil || err.Error() != "unable to find user nobody: no matching entries in passwd file" {
+		t.Errorf("unknown user: %v", err)
+	}
+}
