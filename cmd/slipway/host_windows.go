@@ -1,0 +1,6 @@
+package main
+
+const (
+	defaultHost     = "npipe:////./pipe/slipway"
+	defaultDataRoot = "C:\\ProgramData\\Slipway"
+)
