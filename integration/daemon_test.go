@@ -1,0 +1,235 @@
+//go:build linux
+
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"slipway/internal/testutil"
+)
+
+// TestWrongOptions: one clear line and status 2, before anything is touched.
+func TestWrongOptions(t *testing.T) {
+	t.Parallel()
+	d, err := testutil.NewDaemon()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(d.Root) })
+	file := filepath.Join(t.TempDir(), "daemon.json")
+	if err := os.WriteFile(file, []byte(`{"colour": "blue"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, args := range map[string][]string{
+		"--colour":        {"--colour"},
+		"mtu":             {"--mtu=big"},
+		"colour":          {"--config-file", file},
+		"needs mutual":    {"--config-file", os.DevNull, "-H", "tcp://0.0.0.0:2375"},
+		"log-level":       {"--config-file", os.DevNull, "--log-level=loud"},
+		"no such file or": {"--config-file", "/no/such/file"},
+	} {
+		r := d.Program(t.Context(), args...)
+		if r.Code != 2 || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("%q: exit code %d, stderr %q, want one line with %q", args, r.Code, r.Stderr, want)
+		}
+	}
+	if r := d.Program(t.Context(), "--version"); r.Code != 0 || !strings.Contains(r.Stdout, "lipway") {
+		t.Errorf("--version: %+v", r)
+	}
+	if r := d.Program(t.Context(), "--help"); r.Code != 0 || !strings.Contains(r.Stdout, "--data-root") {
+		t.Errorf("--help: %+v", r)
+	}
+}
+
+func TestSocket(t *testing.T) {
+	t.Parallel()
+	info, err := os.Stat(engine(t).Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode().Perm() != 0o660 || info.Mode().Type() != os.ModeSocket {
+		t.Errorf("mode %s", info.Mode())
+	}
+}
+
+// TestFaultTwoDaemons: on one data root the second is refused; on their own roots
+// and bridges they live side by side.
+func TestFaultTwoDaemons(t *testing.T) {
+	t.Parallel()
+	first := ownEngine(t)
+	r := first.Program(t.Context(), "--data-root", first.DataRoot, "--exec-root", first.ExecRoot+"2", "--pidfile=", "--config-file", os.DevNull,
+		"--host", "unix://"+first.Socket+"2", "--bridge", first.Bridge+"b", "--bip", "10.252.1.1/24")
+	if r.Code == 0 || r.Code == 2 || !strings.Contains(r.Stderr, first.DataRoot) {
+		t.Errorf("a second daemon on the same data root: %+v", r)
+	}
+	second := ownEngine(t)
+	a, b := backgroundOn(t, first, "busybox", "sleep", "600"), backgroundOn(t, second, "busybox", "sleep", "600")
+	if got := first.MustDocker(t, "ps", "--format", "{{.Names}}"); got != a {
+		t.Errorf("the first has %q", got)
+	}
+	if got := second.MustDocker(t, "ps", "--format", "{{.Names}}"); got != b {
+		t.Errorf("the second has %q", got)
+	}
+}
+
+// TestFaultRestart: containers run on while the daemon is away, whether it was
+// stopped or killed, and the next daemon takes them over with everything.
+func TestFaultRestart(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"stopped", "killed"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			d := ownEngine(t)
+			end := func() {
+				if how == "killed" {
+					d.Kill()
+				} else if err := d.Stop(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			lives := backgroundOn(t, d, "-i", "busybox", "sh", "-c", "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.05; done; exit 6")
+			ends := backgroundOn(t, d, "busybox", "sh", "-c", "while [ ! -e /stop ]; do sleep 0.05; done; echo last words; exit 7")
+			paused := backgroundOn(t, d, "busybox", "sleep", "600")
+			again := backgroundOn(t, d, "--restart=always", "busybox", "sh", "-c", "while [ ! -e /stop ]; do sleep 0.05; done; exit 8")
+			created := unique(t)
+			d.MustDocker(t, "create", "--name", created, "busybox", "echo", "started later")
+			removeLater(t, d, created)
+			published := backgroundOn(t, d, "-p", "127.0.0.1::80", "--hostname", "srv", "busybox", "sh", "-c", "while :; do hostname | nc -l -p 80 >/dev/null; done")
+			port := d.MustDocker(t, "port", published, "80/tcp")
+			d.MustDocker(t, "pause", paused)
+			process := d.ContainerProcess(t, lives)
+			ending := d.ContainerProcess(t, ends)
+			restarting := d.ContainerProcess(t, again)
+			end()
+
+			if !process.Alive() {
+				t.Fatal("the container ended with the daemon")
+			}
+			for _, p := range []testutil.Process{ending, restarting} {
+				if err := os.WriteFile(p.RootPath("stop"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			testutil.Eventually(t, "two containers end", func() bool { return !ending.Alive() && !restarting.Alive() })
+			answers(t, port, "srv") // ports work without the daemon
+			time.Sleep(300 * time.Millisecond)
+
+			if err := d.Start(); err != nil {
+				t.Fatal(err)
+			}
+			field := func(name, field string) string { return d.MustDocker(t, "inspect", "-f", "{{"+field+"}}", name) }
+			if got := d.ContainerProcess(t, lives); got != process {
+				t.Errorf("the running container's process is %d, it was %d", got, process)
+			}
+			if got := field(ends, ".State.Status}} {{.State.ExitCode"); got != "exited 7" {
+				t.Errorf("the one that ended meanwhile: %s", got)
+			}
+			if got := d.MustDocker(t, "logs", ends); got != "last words" {
+				t.Errorf("its output: %q", got)
+			}
+			if got := field(paused, ".State.Status"); got != "paused" {
+				t.Errorf("the paused one: %s", got)
+			}
+			testutil.Eventually(t, "the restart policy is kept", func() bool { return field(again, ".State.Running") == "true" })
+			if got := d.MustDocker(t, "start", "-a", created); got != "started later" {
+				t.Errorf("the created one: %q", got)
+			}
+			answers(t, port, "srv")
+			d.MustDocker(t, "exec", lives, "touch", "/stop")
+			if got := d.MustDocker(t, "wait", lives); got != "6" {
+				t.Errorf("exit code %s", got)
+			}
+			assertCounts(t, d.MustDocker(t, "logs", lives))
+			found, err := d.Check()
+			if err != nil || len(found) != 0 {
+				t.Errorf("the checker: %q, %v", found, err)
+			}
+		})
+	}
+}
+
+// assertCounts wants the lines 1, 2, 3 and so on without a gap.
+func assertCounts(t *testing.T, output string) {
+	t.Helper()
+	for i, l := range lines(output) {
+		if l != strconv.Itoa(i+1) {
+			t.Fatalf("line %d is %q: output was lost or is out of order", i+1, l)
+		}
+	}
+}
+
+// TestFaultLogKeeper: the log keeper is killed; the containers run on, and no
+// line is lost.
+func TestFaultLogKeeper(t *testing.T) {
+	t.Parallel()
+	d := ownEngine(t)
+	name := backgroundOn(t, d, "busybox", "sh", "-c", "i=0; while [ ! -e /stop ]; do i=$((i+1)); echo $i; sleep 0.02; done")
+	for range 3 {
+		time.Sleep(300 * time.Millisecond)
+		if err := d.LogKeeper(t).Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := len(lines(d.MustDocker(t, "logs", name)))
+	testutil.Eventually(t, "the log grows again", func() bool { return len(lines(d.MustDocker(t, "logs", name))) > before+10 })
+	d.MustDocker(t, "exec", name, "touch", "/stop")
+	d.MustDocker(t, "wait", name)
+	assertCounts(t, d.MustDocker(t, "logs", name))
+}
+
+// TestFaultShimKilled: a container whose shim dies ends, is shown as ended, and
+// can be started again.
+func TestFaultShimKilled(t *testing.T) {
+	t.Parallel()
+	d := ownEngine(t)
+	name := backgroundOn(t, d, "busybox", "sleep", "600")
+	process := d.ContainerProcess(t, name)
+	if err := process.Parent(t).Kill(); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Eventually(t, "it is shown as ended", func() bool { return d.MustDocker(t, "inspect", "-f", "{{.State.Running}}", name) == "false" })
+	testutil.Eventually(t, "its process is gone", func() bool { return !process.Alive() })
+	d.MustDocker(t, "start", name)
+	if got := d.MustDocker(t, "exec", name, "echo", "back"); got != "back" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestFaultReboot: nothing runs and nothing is mounted any more, the exec root is
+// empty; records, images and volumes are there and the restart policy starts
+// what it should.
+func TestFaultReboot(t *testing.T) {
+	t.Parallel()
+	d := ownEngine(t)
+	plain := backgroundOn(t, d, "-v", "kept:/data", "busybox", "sh", "-c", "echo data > /data/file; sleep 600")
+	always := backgroundOn(t, d, "--restart=always", "busybox", "sleep", "600")
+	stopped := backgroundOn(t, d, "--restart=unless-stopped", "busybox", "sleep", "600")
+	d.MustDocker(t, "stop", "-t", "0", stopped)
+	testutil.Eventually(t, "the file is written", func() bool { return d.Docker("exec", plain, "test", "-e", "/data/file").Code == 0 })
+	if err := d.Reboot(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	state := func(name string) string { return d.MustDocker(t, "inspect", "-f", "{{.State.Status}}", name) }
+	if got := state(plain); got != "exited" {
+		t.Errorf("the plain one is %s", got)
+	}
+	if got := state(stopped); got != "exited" {
+		t.Errorf("the stopped one is %s", got)
+	}
+	testutil.Eventually(t, "the other is started", func() bool { return state(always) == "running" })
+	if got := d.MustDocker(t, "run", "--rm", "-v", "kept:/data", "busybox", "cat", "/data/file"); got != "data" {
+		t.Errorf("the volume has %q", got)
+	}
+	d.MustDocker(t, "start", plain)
+	if found, err := d.Check(); err != nil || len(found) != 0 {
+		t.Errorf("the checker: %q, %v", found, err)
+	}
+}
