@@ -3,7 +3,8 @@
 // A [Store] holds typed buckets of JSON values and registers of unique names.
 // Every change is one synced transaction: when a call returns nil, the record
 // has survived a power cut. Concurrent changes share a transaction, so that
-// thirty clients do not pay for thirty syncs.
+// thirty clients do not pay for thirty syncs. The file has blocks in reserve:
+// also on a full disk records can be changed and removed.
 //
 //	meta
 //	└── version          schema version, decimal
@@ -22,6 +23,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -53,13 +55,20 @@ var migrations = []func(*bolt.Tx) error{
 // openTimeout bounds the wait for another process that has the file open.
 const openTimeout = 2 * time.Second
 
+// reserve is what the file has allocated beyond its end. bbolt never writes a
+// page in place and lengthens its file without allocating, by up to 16 MiB at a
+// time.
+const reserve = 16 << 20
+
 // Store is an open record file. It is safe for concurrent use.
 //
 // Lock order: writer, then mu.
 type Store struct {
-	db *bolt.DB
+	db   *bolt.DB
+	file *os.File // bbolt's, which closes it
 
 	writer sync.Mutex // held during a write transaction
+	held   int64      // bytes of the file that have blocks; guarded by writer
 	mu     sync.Mutex // guards queue
 	queue  []*change
 }
@@ -76,7 +85,15 @@ type change struct {
 // version's schema. It returns [errdefs.ErrFailedPrecondition] if a newer
 // Slipway wrote it, and [errdefs.ErrUnavailable] if another process has it open.
 func Open(path string) (*Store, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType})
+	s := &Store{}
+	db, err := bolt.Open(path, 0o600, &bolt.Options{
+		Timeout: openTimeout, FreelistType: bolt.FreelistMapType,
+		OpenFile: func(name string, flag int, perm os.FileMode) (*os.File, error) {
+			var err error
+			s.file, err = os.OpenFile(name, flag, perm)
+			return s.file, err
+		},
+	})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, errdefs.ErrUnavailable.WithMessage(path + " is in use by another process: is a daemon running on this data root?")
 	}
@@ -86,12 +103,27 @@ func Open(path string) (*Store, error) {
 	if err := db.Update(migrate); err != nil {
 		return nil, errors.Join(fmt.Errorf("record store %s: %w", path, err), db.Close())
 	}
-	return &Store{db: db}, nil
+	s.db = db
+	s.keepReserve()
+	return s, nil
 }
 
 // Close closes the file. It waits for transactions under way.
 func (s *Store) Close() error {
 	return s.db.Close()
+}
+
+// keepReserve allocates what the file lacks. The writer's lock is held, or
+// nobody else has the store yet.
+func (s *Store) keepReserve() {
+	info, err := s.file.Stat()
+	if err != nil || info.Size()+reserve <= s.held {
+		return
+	}
+	// Twice, so that this is not asked for each time that the file grows a bit.
+	if want := info.Size() + 2*reserve; preallocate(s.file, want) {
+		s.held = want
+	}
 }
 
 // update runs apply in a synced transaction together with all changes that
@@ -117,6 +149,7 @@ func (s *Store) update(apply func(*bolt.Tx) error) error {
 		}
 		return nil
 	})
+	s.keepReserve()
 	for _, c := range batch {
 		c.done = true
 		if err != nil {
