@@ -192,8 +192,8 @@ func (w *world) cutDuringCreateAndRemove(t *testing.T) {
 	teller := w.work(t)
 	w.killAfter(t, 15*time.Second)
 	// Some are left for the look afterwards.
-	for ok, name := true, ""; ok; {
-		name = w.name(madePrefix)
+	for ok := true; ok; {
+		name := w.name(madePrefix)
 		ok = w.step(t, name, true, "create", "--name", name, "-v", "/anonymous", w.newest)
 		if ok && w.rng.IntN(2) == 0 {
 			ok = w.step(t, name, false, "rm", "-v", name)
