@@ -281,9 +281,13 @@ func (m *Manager) takeFiles(ctx context.Context, c *container, upper string, pau
 }
 
 // dropMountPoints removes the empty files that the runtime made to mount the
-// engine's own files on. They are none of the container's.
+// engine's own files on. They are none of the container's. The folder that they
+// lie in may be a link by now, which must not be followed on the host.
 func dropMountPoints(upper string) error {
 	for _, name := range ownFiles {
+		if !isPlainDir(upper, filepath.Dir(name)) {
+			continue
+		}
 		path := filepath.Join(upper, name)
 		info, err := os.Lstat(path)
 		if err != nil || !info.Mode().IsRegular() || info.Size() > 0 {

@@ -144,7 +144,7 @@ func findPlace(root *rootfs.Root, merged, destination string, placed []part, upp
 // isPlainDir reports whether rel is a directory in dir that no symbolic link
 // leads to.
 func isPlainDir(dir, rel string) bool {
-	for name := range strings.SplitSeq(rel, "/") {
+	for name := range strings.SplitSeq(strings.Trim(rel, "/"), "/") {
 		dir = filepath.Join(dir, name)
 		if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
 			return false
