@@ -245,6 +245,10 @@ func (m *Manager) takeFiles(ctx context.Context, c *container, upper string, pau
 	if err != nil {
 		return err
 	}
+	alone, err := m.ownData(r)
+	if err != nil {
+		return err
+	}
 	parts, err := m.dataParts(ctx, r, upper)
 	if err != nil {
 		return err
@@ -271,6 +275,9 @@ func (m *Manager) takeFiles(ctx context.Context, c *container, upper string, pau
 			return err
 		}
 	} else if err := m.takeFrozen(ctx, c, run, copying, cp, o); err != nil {
+		return err
+	}
+	if err := alone(); err != nil {
 		return err
 	}
 	failpoint.Hit("container.commit.taken")

@@ -63,6 +63,43 @@ func (m *Manager) dataParts(ctx context.Context, r *Record, upper string) ([]par
 	return parts, nil
 }
 
+// ownData makes sure that no other running container writes to the volumes of the
+// container's database: only its own processes stand still for a commit. The
+// returned function says, after the copy, whether it stayed so.
+func (m *Manager) ownData(r *Record) (still func() error, err error) {
+	begun := map[string]int{}
+	for _, mount := range r.dataVolumes() {
+		others, mounts := m.cfg.Volumes.Writers(mount.Name, r.ID)
+		if len(others) > 0 {
+			return nil, errdefs.ErrConflict.WithMessage(fmt.Sprintf(
+				"volume %s at %s is written to by container %s as well, which does not stand still for a commit of %s: commit that one, stop it, or let it mount the volume read-only",
+				mount.Name, mount.Destination, strings.Join(m.namesOf(others), ", "), r.Name))
+		}
+		begun[mount.Name] = mounts
+	}
+	return func() error {
+		for name, mounts := range begun {
+			if _, now := m.cfg.Volumes.Writers(name, r.ID); now != mounts {
+				return errdefs.ErrConflict.WithMessage(fmt.Sprintf(
+					"another container was started with volume %s while container %s was committed: commit it again", name, r.Name))
+			}
+		}
+		return nil
+	}, nil
+}
+
+// namesOf returns what people call the containers.
+func (m *Manager) namesOf(ids []string) []string {
+	names := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if c, err := m.find(id); err == nil {
+			id = c.record.Load().Name
+		}
+		names = append(names, id)
+	}
+	return names
+}
+
 // placeParts moves the volumes' content to its place in the new layer.
 func (m *Manager) placeParts(ctx context.Context, c *container, parts []part, upper string) error {
 	if len(parts) == 0 {

@@ -34,6 +34,9 @@ type VolumeContent interface {
 	Fresh(name, user string) bool
 	// Settle ends that.
 	Settle(ctx context.Context, name string) error
+	// Writers returns the containers other than user that run with the volume and
+	// may write to it, and how often there came to be one.
+	Writers(name, user string) (others []string, mounts int)
 }
 
 // attachVolumes makes and fills the volumes of a new container.

@@ -79,6 +79,29 @@ func TestDatabaseCommitPaused(t *testing.T) {
 	d.healthy(t, name)
 }
 
+// TestDatabaseCommitSharedVolume: files that another container writes to do not
+// stand still, so they are not taken.
+func TestDatabaseCommitSharedVolume(t *testing.T) {
+	t.Parallel()
+	d := databaseEngine(t)
+	volume, image := unique(t), unique(t)+":1"
+	t.Cleanup(func() { d.Docker("volume", "rm", "-f", volume) })
+	server := d.clone(t, "-v", volume+":"+pgData, goldImage)
+	idle := unique(t)
+	d.MustDocker(t, "create", "--name", idle, "-v", volume+":"+pgData, goldImage)
+	removeLater(t, d.Daemon, idle)
+	d.DockerFails(t, []string{"volume " + volume, "written to by container " + server}, "commit", idle, image)
+	d.DockerFails(t, []string{"No such"}, "image", "inspect", image)
+	// One that runs and only reads is no obstacle; one that may write is.
+	reader := backgroundOn(t, d.Daemon, "-v", volume+":/backup:ro", "busybox", "sleep", "600")
+	d.commit(t, server, image)
+	d.wantGold(t, d.clone(t, image))
+	writer := backgroundOn(t, d.Daemon, "-v", volume+":/backup", "busybox", "sleep", "600")
+	d.DockerFails(t, []string{"written to by container " + writer}, "commit", server, image)
+	d.MustDocker(t, "rm", "-f", writer, reader)
+	d.commit(t, server, image)
+}
+
 func TestDatabaseCommitStopped(t *testing.T) {
 	t.Parallel()
 	d := databaseEngine(t)

@@ -157,8 +157,16 @@ func (m *Manager) mountVolume(ctx context.Context, user string, p MountPoint) (s
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.volumes[r.Name].active[useKey(user, p)] = struct{}{}
+	m.volumes[r.Name].activate(user, p)
 	return source, nil
+}
+
+// activate notes one mount. The Manager's mutex is held.
+func (v *volume) activate(user string, p MountPoint) {
+	v.active[useKey(user, p)] = p.RW
+	if p.RW {
+		v.writes++
+	}
 }
 
 // Unmount undoes Mount when the container user has stopped. Unmounting what is
@@ -237,7 +245,7 @@ func (m *Manager) register(ctx context.Context, uses []Use) {
 			}
 			v.users[use.ID] = struct{}{}
 			if use.Running {
-				v.active[useKey(use.ID, p)] = struct{}{}
+				v.activate(use.ID, p)
 			}
 		}
 	}

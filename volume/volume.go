@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -120,7 +121,8 @@ type filled struct {
 type volume struct {
 	record
 	users  map[string]struct{} // ids of containers that name it
-	active map[string]struct{} // mounts of running containers, by useKey
+	active map[string]bool     // mounts of running containers, by useKey, and whether they may write
+	writes int                 // how many mounts that may write there have been
 }
 
 // New opens the volumes below cfg.Root. [Manager.Restore] must follow before any
@@ -163,7 +165,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 }
 
 func newVolume(r record) *volume {
-	return &volume{record: r, users: map[string]struct{}{}, active: map[string]struct{}{}}
+	return &volume{record: r, users: map[string]struct{}{}, active: map[string]bool{}}
 }
 
 func (m *Manager) dir(name string) string   { return filepath.Join(m.cfg.Root, name) }
@@ -235,6 +237,26 @@ func (m *Manager) Fresh(name, user string) bool {
 		}
 	}
 	return true
+}
+
+// Writers returns the containers other than user that run with the volume and
+// may write to it, sorted. The volume's content holds still for as long as there
+// are none, user does nothing, and mounts, which counts how often somebody came to
+// be one, stays the same.
+func (m *Manager) Writers(name, user string) (others []string, mounts int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v, ok := m.volumes[name]
+	if !ok {
+		return nil, 0
+	}
+	for key, writes := range v.active {
+		if other, _, _ := strings.Cut(key, ":"); writes && other != user {
+			others = append(others, other)
+		}
+	}
+	slices.Sort(others)
+	return slices.Compact(others), v.writes
 }
 
 // Settle records that a database has had its first start with the volume.
