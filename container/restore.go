@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -233,39 +232,30 @@ func (m *Manager) restore(ctx context.Context, c *container, kept map[string]kep
 	}
 }
 
-// takeOver continues a run that a daemon before this one began.
+// takeOver continues a run that a daemon before this one began. Only what is
+// needed to see its end can fail: without its output, or its root for cp, it can
+// still be used and stopped.
 func (m *Manager) takeOver(ctx context.Context, c *container, task containerd.Task, status containerd.ProcessStatus) error {
-	if _, err := m.layers.mount(ctx, c.id); err != nil {
-		return err
-	}
-	r := c.record.Load()
-	if status == containerd.Paused && r.State.Status != mobycontainer.StatePaused {
-		// A commit was cut between freezing and thawing.
-		if err := task.Resume(ctx); err != nil {
-			return fmt.Errorf("thawing the container: %w", err)
-		}
-		status = containerd.Running
-	}
-	if r.State.Status != mobycontainer.StatePaused {
-		if err := m.thawLeftover(ctx, &run{task: task}); err != nil {
-			return err
-		}
-	}
-	io, err := m.reopenIO(ctx, c)
-	if err != nil {
-		return fmt.Errorf("taking over the output: %w", err)
-	}
 	life := context.WithoutCancel(m.background)
 	exited, err := task.Wait(life)
 	if err != nil {
 		return err
 	}
-	if io.in != nil {
-		if err := io.in.started(ctx, task); err != nil {
-			return err
+	_, err = m.layers.mount(ctx, c.id)
+	m.logged(ctx, c, "the root of a container that was taken over cannot be mounted", err)
+	r := c.record.Load()
+	if status == containerd.Paused && r.State.Status != mobycontainer.StatePaused {
+		// A commit was cut between freezing and thawing.
+		if err = task.Resume(ctx); err == nil {
+			status = containerd.Running
 		}
+		m.logged(ctx, c, "a container that a commit had frozen cannot be thawed", err)
 	}
 	run := newRun(life, task, exited)
+	if r.State.Status != mobycontainer.StatePaused {
+		m.logged(ctx, c, "a container that a commit had frozen cannot be thawed", m.thawLeftover(ctx, run))
+	}
+	m.logged(ctx, c, "the output of a container that was taken over is lost", m.takeOverIO(ctx, c, task))
 	err = c.update(func(r *Record) {
 		if !r.State.Running() { // its start was cut before it was recorded
 			r.State.begin(int(task.Pid()))
@@ -282,6 +272,15 @@ func (m *Manager) takeOver(ctx context.Context, c *container, task containerd.Ta
 	m.supervise(c, run)
 	m.monitor(c, run, r.Data != nil && !r.Data.Started)
 	return nil
+}
+
+// takeOverIO connects the streams of a run that a daemon before this one began.
+func (m *Manager) takeOverIO(ctx context.Context, c *container, task containerd.Task) error {
+	io, err := m.reopenIO(ctx, c)
+	if err != nil || io.in == nil {
+		return err
+	}
+	return io.in.started(ctx, task)
 }
 
 // restoreEnded settles a container that has no process any more.

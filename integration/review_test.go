@@ -304,3 +304,32 @@ func TestExecWithoutClient(t *testing.T) {
 	<-ended
 	testutil.Eventually(t, "it has printed everything", has("/done"))
 }
+
+// TestFaultTakeOverIncomplete: a container whose output is lost with the daemon
+// can still be used, stopped and removed.
+func TestFaultTakeOverIncomplete(t *testing.T) {
+	t.Parallel()
+	d := ownEngine(t)
+	name := backgroundOn(t, d, "busybox", "sleep", "600")
+	process, id := d.ContainerProcess(t, name), d.MustDocker(t, "inspect", "-f", "{{.Id}}", name)
+	d.Kill()
+	if err := os.RemoveAll(filepath.Join(d.ExecRoot, "io", id)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.MustDocker(t, "exec", name, "echo", "here"); got != "here" {
+		t.Errorf("exec: %q", got)
+	}
+	d.MustDocker(t, "stop", "-t", "1", name)
+	if process.Alive() {
+		t.Error("the stopped container's process is there")
+	}
+	if got := d.MustDocker(t, "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name); got != "exited 137" {
+		t.Errorf("it is %s", got)
+	}
+	d.MustDocker(t, "start", name)
+	d.MustDocker(t, "rm", "-f", name)
+	checkFindsNothing(t, d)
+}
