@@ -199,9 +199,13 @@ func (s *ExecSession) Run(ctx context.Context, streams Streams) error {
 	return nil
 }
 
-// failExec records that an exec could not be started, with the exit codes of a shell.
+// failExec records that an exec could not be started, with the exit codes of a
+// shell where the runtime has tried to.
 func (m *Manager) failExec(e *execution, err error) {
-	code := startFailureCode(err)
+	code := notExecutable
+	if cause, ok := errors.AsType[runtimeError](err); ok {
+		code = startFailureCode(cause)
+	}
 	e.mu.Lock()
 	e.running, e.exitCode = false, &code
 	e.mu.Unlock()
@@ -231,6 +235,7 @@ func (m *Manager) startExec(ctx context.Context, e *execution, streams Streams, 
 	p := newExecProcess(e, streams)
 	process, exited, err := e.start(life, spec, p.creator(m.execDir()))
 	if err != nil {
+		p.end()
 		return nil, nil, err
 	}
 	p.begin(life, process)
@@ -241,6 +246,7 @@ func (m *Manager) startExec(ctx context.Context, e *execution, streams Streams, 
 	ended := make(chan struct{})
 	m.wg.Go(func() {
 		defer close(ended)
+		defer p.end()
 		select {
 		case status := <-exited:
 			m.settleExec(life, e, process, status)
@@ -270,7 +276,7 @@ func (e *execution) start(ctx context.Context, spec *specs.Process, streams cio.
 	if e.run.hasEnded(ctx) {
 		return nil, nil, notRunning(e.c)
 	}
-	return nil, nil, execError(err)
+	return nil, nil, runtimeError{execError(err)}
 }
 
 // settleExec drains and deletes an exec that has ended, and records its exit code.
@@ -328,7 +334,7 @@ func (m *Manager) execSpec(ctx context.Context, e *execution, size *[2]uint) (*s
 		Privileged: e.request.Privileged, TTY: e.request.Tty, ConsoleSize: size,
 	}
 	if e.request.User != "" {
-		user, err := m.lookupUser(e.c.id, e.request.User, nil)
+		user, err := m.lookupUser(e.c.id, e.request.User, e.c.record.Load().HostConfig.GroupAdd)
 		if err != nil {
 			return nil, err
 		}

@@ -38,7 +38,7 @@ func newExecProcess(e *execution, s Streams) *execProcess {
 	if p.tty {
 		in = term.NewEscapeProxy(in, e.detach)
 	}
-	p.stdin = &execInput{Reader: in, detached: p.detached, process: make(chan containerd.Process, 1)}
+	p.stdin = &execInput{Reader: in, tty: p.tty, detached: p.detached, process: make(chan containerd.Process, 1), over: make(chan struct{})}
 	p.streams.Stdin = p.stdin
 	return p
 }
@@ -60,6 +60,13 @@ func (p *execProcess) begin(ctx context.Context, process containerd.Process) {
 	}
 }
 
+// end lets go of the client's input when the process has ended.
+func (p *execProcess) end() {
+	if p.stdin != nil {
+		close(p.stdin.over)
+	}
+}
+
 // mayLeave passes a process's output on to a client, and drops it once the client
 // has gone away, so that the process goes on.
 type mayLeave struct {
@@ -76,12 +83,16 @@ func (c *mayLeave) Write(p []byte) (int, error) {
 }
 
 // execInput is a client's stdin that closes the process's when it ends, and
-// notices the detach keys. Only containerd's copying goroutine reads it.
+// notices the detach keys. A terminal's is never closed: that would hang up the
+// process, which goes on without its client. Only containerd's copying goroutine
+// reads it.
 type execInput struct {
 	io.Reader
+	tty      bool
 	ctx      context.Context //nolint:containedctx // of the process, set before process is sent
 	detached chan struct{}
 	process  chan containerd.Process
+	over     chan struct{} // closed when the process has ended
 	ended    bool
 }
 
@@ -96,6 +107,9 @@ func (i *execInput) Read(p []byte) (int, error) {
 	i.ended = true
 	if detached(err) {
 		close(i.detached)
+	}
+	if i.tty {
+		<-i.over // containerd closes the FIFO when it reads the end
 		return 0, io.EOF
 	}
 	// The shim holds a writing end too. What was written before stays readable. An

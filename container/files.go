@@ -2,7 +2,6 @@ package container
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -137,7 +136,7 @@ func lookup(root, spec string, groups []string) (_ shim.User, err error) {
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	found, err := dir.LookupUser(spec, groups)
 	if err != nil {
-		return shim.User{}, fmt.Errorf("user %q: %w", spec, err)
+		return shim.User{}, err
 	}
 	user := shim.User{UID: uint32(found.UID), GID: uint32(found.GID)} //nolint:gosec // ids are checked by the look-up
 	for _, gid := range found.Groups {

@@ -137,6 +137,14 @@ func TestUserAndGroups(t *testing.T) {
 			}
 		})
 	}
+	// An exec as another user keeps what --group-add has added.
+	name := idle(t, "--group-add", "77")
+	if got := docker(t, "exec", "-u", "4321", name, "id"); sortGroups(got) != sortGroups("uid=4321 gid=0(root) groups=0(root),77") {
+		t.Errorf("exec: %s", got)
+	}
+	if r := engine(t).Docker("exec", "-u", "nobody-here", name, "id"); r.Code != 126 || !strings.HasPrefix(r.Stdout, "unable to find user nobody-here") {
+		t.Errorf("exec as nobody: %+v", r)
+	}
 	for user, text := range map[string]string{"nobody-here": "nobody-here", "app:no-group": "no-group"} {
 		r := dockerFails(t, "no matching entries in", "run", "--rm", "-u", user, "busybox", "true")
 		if r.Code != 125 && r.Code != 126 || !strings.Contains(r.Stderr, text) {

@@ -228,6 +228,24 @@ func TestDetachKeys(t *testing.T) {
 	}
 }
 
+// TestExecOutlivesItsTerminal: an exec goes on when its client detaches or is lost.
+func TestExecOutlivesItsTerminal(t *testing.T) {
+	t.Parallel()
+	name := idle(t)
+	lives := func(seconds string) bool {
+		return strings.Contains(docker(t, "exec", name, "ps", "-o", "args"), "sleep "+seconds)
+	}
+	term := engine(t).InTerminal(t, 24, 80, "exec", "-it", name, "sleep", "301")
+	testutil.Eventually(t, "it runs", func() bool { return lives("301") })
+	term.Type("\x10\x11")
+	term.Expect("read escape sequence")
+	term = engine(t).InTerminal(t, 24, 80, "exec", "-it", name, "sleep", "302")
+	testutil.Eventually(t, "it runs", func() bool { return lives("302") })
+	term.Kill()
+	testutil.Never(t, time.Second, "they end with their clients", func() bool { return !lives("301") || !lives("302") })
+	docker(t, "exec", name, "killall", "sleep")
+}
+
 func TestSignalsAreForwarded(t *testing.T) {
 	t.Parallel()
 	name := unique(t)

@@ -104,6 +104,15 @@ func (term *Terminal) Resize(height, width uint16) {
 	}
 }
 
+// Kill ends the client without a chance to say goodbye.
+func (term *Terminal) Kill() {
+	term.t.Helper()
+	if err := term.cmd.Process.Kill(); err != nil {
+		term.t.Fatal(err)
+	}
+	<-term.exited
+}
+
 // ExitCode waits for the end of the command.
 func (term *Terminal) ExitCode() int {
 	term.t.Helper()
