@@ -143,7 +143,7 @@ func (m *Manager) ArchivePut(ctx context.Context, ref, path string, tar io.Reade
 	}
 	defer func() { err = errors.Join(err, v.close()) }()
 	r := c.record.Load()
-	if err := writable(v.root, r, path); err != nil {
+	if err := v.root.Writable(path); err != nil {
 		return missing(err, path, ref)
 	}
 	opts := rootfs.ExtractOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir}
@@ -155,17 +155,6 @@ func (m *Manager) ArchivePut(ctx context.Context, ref, path string, tar io.Reade
 		opts.Owner = &rootfs.Owner{UID: user.UID, GID: user.GID}
 	}
 	return missing(v.root.Extract(v.ctx, path, tar, opts), path, ref)
-}
-
-// writable refuses to write where the container itself may not.
-func writable(root *rootfs.Root, r *Record, path string) error {
-	if err := root.Writable(path); err != nil {
-		return err
-	}
-	if r.HostConfig.ReadonlyRootfs && !slices.ContainsFunc(r.Mounts, func(mount Mount) bool { return mount.RW && beneath(path, mount.Destination) }) {
-		return errdefs.ErrPermissionDenied.WithMessage("container rootfs is marked read-only")
-	}
-	return nil
 }
 
 func missing(err error, path, ref string) error {

@@ -52,6 +52,13 @@ func (m *Manager) mountView(ctx context.Context, c *container, root string) (pat
 			return "", nil, fmt.Errorf("mounting %s for the copy: %w", p.Destination, err)
 		}
 	}
+	if c.record.Load().HostConfig.ReadonlyRootfs {
+		// Now that all mount points are there.
+		err := unix.MountSetattr(unix.AT_FDCWD, path, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+		if err != nil {
+			return "", nil, os.NewSyscallError("mount_setattr", err)
+		}
+	}
 	return path, func() error {
 		errs := []error{dropView(path)}
 		for _, p := range mounts {

@@ -64,6 +64,14 @@ func TestCopyReadOnlyStopped(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("in the host's directory: %v %v", entries, err)
 	}
+	// A read-only root is not written to by way of a link in a volume that is writable.
+	name = background(t, "--read-only", "-v", "/held", "busybox", "ln", "-s", "/etc", "/held/link")
+	docker(t, "wait", name)
+	docker(t, "cp", "/etc/hostname", name+":/held/file")
+	dockerFails(t, "marked read-only", "cp", "/etc/hostname", name+":/held/link/new")
+	if diff := docker(t, "diff", name); strings.Contains(diff, "/etc/new") {
+		t.Errorf("in the root: %s", diff)
+	}
 }
 
 // TestRemoveStalledCopy: removing a stopped container with its volumes does not
