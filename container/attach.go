@@ -146,6 +146,9 @@ func (a *Attachment) Copy(ctx context.Context, s Streams) error {
 		a.m.publish(a.c, mobyevents.ActionDetach, nil)
 		return nil
 	}
+	if errdefs.IsNotFound(err) {
+		return nil // the container was removed, and there is no more output
+	}
 	return err
 }
 

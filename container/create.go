@@ -119,8 +119,10 @@ func (m *Manager) plan(req CreateRequest, img *image.Image) (*Record, []string, 
 		Image: ImageRef{ID: img.ID.String(), Name: cfg.Image, Chain: img.ChainID, Platform: runtime.GOOS},
 		State: State{Status: mobycontainer.StateCreated},
 	}
-	if r.Networks, err = wantedNetworks(req.NetworkingConfig, host); err != nil {
-		return nil, nil, err
+	if !cfg.NetworkDisabled {
+		if r.Networks, err = wantedNetworks(req.NetworkingConfig, host); err != nil {
+			return nil, nil, err
+		}
 	}
 	if _, err := m.logConfig(r); err != nil {
 		return nil, nil, err
@@ -156,18 +158,13 @@ func (m *Manager) setDefaults(host *mobycontainer.HostConfig) {
 	}
 	if host.LogConfig.Type == "" {
 		host.LogConfig.Type = m.cfg.Defaults.LogDriver
-		if host.LogConfig.Config == nil {
-			host.LogConfig.Config = map[string]string{}
-		}
-		for k, v := range m.cfg.Defaults.LogOptions {
-			if _, ok := host.LogConfig.Config[k]; !ok {
-				host.LogConfig.Config[k] = v
-			}
-		}
 	}
-	if host.LogConfig.Config == nil {
-		host.LogConfig.Config = map[string]string{}
+	options := map[string]string{}
+	if host.LogConfig.Type == m.cfg.Defaults.LogDriver {
+		maps.Copy(options, m.cfg.Defaults.LogOptions)
 	}
+	maps.Copy(options, host.LogConfig.Config)
+	host.LogConfig.Config = options
 	if host.ShmSize == 0 {
 		host.ShmSize = m.cfg.Defaults.ShmSize
 	}
@@ -295,8 +292,8 @@ func wantedNetworks(networking *mobynetwork.NetworkingConfig, host *mobycontaine
 			if name == mobynetwork.NetworkDefault {
 				name = mobynetwork.NetworkBridge
 			}
-			if len(settings.Links) > 0 {
-				return nil, errdefs.ErrNotImplemented.WithMessage("links between containers are not supported: use a network and names")
+			if err := refuseEndpoint(settings); err != nil {
+				return nil, err
 			}
 			wanted[name] = settings.Copy()
 		}
@@ -310,9 +307,36 @@ func wantedNetworks(networking *mobynetwork.NetworkingConfig, host *mobycontaine
 	return wanted, nil
 }
 
-// mountsOf returns another container's mounts, for --volumes-from.
+// refuseEndpoint names the options of an endpoint that are not honoured yet.
+func refuseEndpoint(s *mobynetwork.EndpointSettings) error {
+	ipam := s.IPAMConfig
+	if ipam == nil {
+		ipam = &mobynetwork.EndpointIPAMConfig{}
+	}
+	for _, option := range []struct {
+		given bool
+		name  string
+	}{
+		{len(s.Links) > 0, "links between containers (Links)"},
+		{len(s.Aliases) > 0, "--network-alias (Aliases)"},
+		{ipam.IPv6Address.IsValid(), "--ip6 (IPAMConfig.IPv6Address)"},
+		{len(ipam.LinkLocalIPs) > 0, "--link-local-ip (IPAMConfig.LinkLocalIPs)"},
+		{len(s.DriverOpts) > 0, "driver-opt of a network (DriverOpts)"},
+	} {
+		if option.given {
+			return errdefs.ErrNotImplemented.WithMessage(option.name + " is not supported yet")
+		}
+	}
+	return nil
+}
+
+// mountsOf returns another container's mounts, for --volumes-from. That there is
+// none is no NotFound: a client would pull the image then.
 func (m *Manager) mountsOf(ref string) ([]volume.MountPoint, error) {
 	c, err := m.find(ref)
+	if errdefs.IsNotFound(err) {
+		return nil, errdefs.ErrInvalidArgument.WithMessage(err.Error())
+	}
 	if err != nil {
 		return nil, err
 	}

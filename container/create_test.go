@@ -118,6 +118,25 @@ func TestWantedNetworks(t *testing.T) {
 	}
 }
 
+// TestLogDefaults: the daemon's options are for its driver, named or not.
+func TestLogDefaults(t *testing.T) {
+	m := &Manager{cfg: Config{Defaults: Defaults{LogDriver: "json-file", LogOptions: map[string]string{"max-size": "1m", "max-file": "2"}}}}
+	for name, tc := range map[string]struct{ given, want mobycontainer.LogConfig }{
+		"no driver": {mobycontainer.LogConfig{}, mobycontainer.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "1m", "max-file": "2"}}},
+		"the same": {
+			mobycontainer.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "5m"}},
+			mobycontainer.LogConfig{Type: "json-file", Config: map[string]string{"max-size": "5m", "max-file": "2"}},
+		},
+		"another": {mobycontainer.LogConfig{Type: "none"}, mobycontainer.LogConfig{Type: "none", Config: map[string]string{}}},
+	} {
+		host := &mobycontainer.HostConfig{LogConfig: tc.given}
+		m.setDefaults(host)
+		if diff := cmp.Diff(tc.want, host.LogConfig); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
 func TestNames(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"web": true, "/web": true, "a.b-c_d9": true, "x": false, "-web": false, "we b": false, "a/b": false, "": false, "ü1": false, "web\n": false,

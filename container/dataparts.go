@@ -88,12 +88,17 @@ func (m *Manager) ownData(r *Record) (still func() error, err error) {
 	}, nil
 }
 
-// namesOf returns what people call the containers.
-func (m *Manager) namesOf(ids []string) []string {
-	names := make([]string, 0, len(ids))
-	for _, id := range ids {
+// namesOf returns what people call the users of a volume: containers, and the
+// views of those that a copy is made of (viewUser).
+func (m *Manager) namesOf(users []string) []string {
+	names := make([]string, 0, len(users))
+	for _, user := range users {
+		id, _, isView := strings.Cut(user, "-")
 		if c, err := m.find(id); err == nil {
 			id = c.record.Load().Name
+		}
+		if isView {
+			id += " (docker cp)"
 		}
 		names = append(names, id)
 	}

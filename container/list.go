@@ -15,6 +15,7 @@ import (
 	"github.com/docker/go-units"
 	mobycontainer "github.com/moby/moby/api/types/container"
 	mobynetwork "github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
 )
 
 // psFilters are the filters that `docker ps` knows.
@@ -31,9 +32,8 @@ var psFilters = map[string]func(*Manager, *filterEnv, *Record, string) (bool, er
 	"network": matchNetwork,
 	"publish": matchPublish,
 	"expose":  matchExpose,
-	"ancestor": func(_ *Manager, _ *filterEnv, r *Record, v string) (bool, error) {
-		return r.Image.Name == v || r.Config.Image == v || strings.HasPrefix(strings.TrimPrefix(r.Image.ID, "sha256:"), strings.TrimPrefix(v, "sha256:")) ||
-			strings.TrimSuffix(r.Config.Image, ":latest") == strings.TrimSuffix(v, ":latest"), nil
+	"ancestor": func(_ *Manager, e *filterEnv, r *Record, v string) (bool, error) {
+		return e.ancestors[v][r.Image.ID], nil
 	},
 	"before": func(_ *Manager, e *filterEnv, r *Record, _ string) (bool, error) {
 		return r.Created.Before(e.before), nil
@@ -50,12 +50,15 @@ var psFilters = map[string]func(*Manager, *filterEnv, *Record, string) (bool, er
 // filterEnv is what filters refer to besides the record.
 type filterEnv struct {
 	before, since time.Time
+	// ancestors are the images of containers that each value of the filter is, or
+	// that were committed on it.
+	ancestors map[string]map[string]bool
 }
 
 // List returns the containers that the options select, newest first. It takes
 // no lock.
 func (m *Manager) List(ctx context.Context, opts ListOptions) ([]mobycontainer.Summary, error) {
-	env, err := m.checkFilters(opts.Filters)
+	env, err := m.checkFilters(ctx, opts.Filters)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +90,8 @@ func (m *Manager) List(ctx context.Context, opts ListOptions) ([]mobycontainer.S
 	return list, nil
 }
 
-func (m *Manager) checkFilters(filters map[string]map[string]bool) (*filterEnv, error) {
-	env := &filterEnv{}
+func (m *Manager) checkFilters(ctx context.Context, filters map[string]map[string]bool) (*filterEnv, error) {
+	env := &filterEnv{ancestors: map[string]map[string]bool{}}
 	for name, values := range filters {
 		if psFilters[name] == nil {
 			return nil, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid filter '%s'", name))
@@ -115,6 +118,16 @@ func (m *Manager) checkFilters(filters map[string]map[string]bool) (*filterEnv, 
 				if err := mobycontainer.ValidateHealthStatus(mobycontainer.HealthStatus(value)); err != nil {
 					return nil, errdefs.ErrInvalidArgument.WithMessage("invalid filter 'health=" + value + "'")
 				}
+			case "is-task":
+				if _, err := strconv.ParseBool(value); err != nil {
+					return nil, errdefs.ErrInvalidArgument.WithMessage("invalid filter 'is-task=" + value + "'")
+				}
+			case "ancestor":
+				descendants, err := m.descendants(ctx, value)
+				if err != nil {
+					return nil, err
+				}
+				env.ancestors[value] = descendants
 			case "exited":
 				if _, err := strconv.Atoi(value); err != nil {
 					return nil, errdefs.ErrInvalidArgument.WithMessage("invalid filter 'exited=" + value + "'")
@@ -123,6 +136,38 @@ func (m *Manager) checkFilters(filters map[string]map[string]bool) (*filterEnv, 
 		}
 	}
 	return env, nil
+}
+
+// descendants returns those images of containers that ref is, or that were
+// committed on it. An unknown image has none, as in Docker.
+func (m *Manager) descendants(ctx context.Context, ref string) (map[string]bool, error) {
+	ancestor, err := m.cfg.Images.Get(ctx, ref)
+	if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, c := range m.all() {
+		id := c.record.Load().Image.ID
+		if _, ok := known[id]; ok {
+			continue
+		}
+		at := digest.Digest(id)
+		for at != "" && at != ancestor.ID {
+			img, err := m.cfg.Images.Get(ctx, at.String())
+			if errdefs.IsNotFound(err) {
+				break // removed: what it was made of is not known any more
+			}
+			if err != nil {
+				return nil, err
+			}
+			at = img.ParentID
+		}
+		known[id] = at == ancestor.ID
+	}
+	return known, nil
 }
 
 // matches tells whether a record satisfies every filter. One value of a filter

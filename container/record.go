@@ -52,10 +52,10 @@ type State struct {
 	RemoveVolumes bool
 }
 
-// begin makes the state that of a run that begins now.
-func (s *State) begin(pid int) {
+// begin makes the state that of a run that begins.
+func (s *State) begin(pid int, at time.Time) {
 	s.Status, s.Pid, s.ExitCode, s.Error = mobycontainer.StateRunning, pid, 0, ""
-	s.StartedAt, s.FinishedAt = time.Now().UTC(), time.Time{}
+	s.StartedAt, s.FinishedAt = at.UTC(), time.Time{}
 	s.OOMKilled, s.Stopped = false, false
 	if s.Health != nil {
 		s.Health = &mobycontainer.Health{Status: mobycontainer.Starting}

@@ -258,7 +258,7 @@ func (m *Manager) takeOver(ctx context.Context, c *container, task containerd.Ta
 	m.logged(ctx, c, "the output of a container that was taken over is lost", m.takeOverIO(ctx, c, task))
 	err = c.update(func(r *Record) {
 		if !r.State.Running() { // its start was cut before it was recorded
-			r.State.begin(int(task.Pid()))
+			r.State.begin(int(task.Pid()), time.Now())
 		}
 		r.State.Status = mobycontainer.StateRunning
 		if status == containerd.Paused {

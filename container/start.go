@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"slipway/internal/cleanup"
 	"slipway/internal/failpoint"
@@ -185,12 +186,13 @@ func (m *Manager) begin(ctx context.Context, c *container, task containerd.Task,
 	if err != nil {
 		return err
 	}
+	began := time.Now() // before its first line of output
 	if err := task.Start(ctx); err != nil {
 		return runtimeError{err}
 	}
 	failpoint.Hit("container.start.started")
 	run := newRun(life, task, exited)
-	if err := c.update(func(r *Record) { r.State.begin(int(task.Pid())) }); err != nil {
+	if err := c.update(func(r *Record) { r.State.begin(int(task.Pid()), began) }); err != nil {
 		return err
 	}
 	failpoint.Hit("container.start.recorded")
@@ -206,10 +208,11 @@ func (m *Manager) begin(ctx context.Context, c *container, task containerd.Task,
 	return nil
 }
 
-// newSandbox makes the container's network namespace; none for the host's network.
+// newSandbox makes the container's network namespace; none for the host's network,
+// nor for one that the runtime makes, without anything in it.
 func (m *Manager) newSandbox(ctx context.Context, r *Record, undo *cleanup.Stack) (string, error) {
 	defer span.Start(ctx, "network namespace")()
-	if r.HostConfig.NetworkMode.IsHost() {
+	if r.HostConfig.NetworkMode.IsHost() || r.Config.NetworkDisabled {
 		return "", nil
 	}
 	path, err := m.cfg.Networks.NewSandbox(ctx, r.ID)

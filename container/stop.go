@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"math"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
+
+	"slipway/shim"
 
 	"github.com/containerd/errdefs"
 	mobycontainer "github.com/moby/moby/api/types/container"
@@ -71,7 +76,7 @@ func (m *Manager) stopPlan(c *container, opts StopOptions) (syscall.Signal, time
 		seconds = opts.Timeout
 	}
 	if seconds != nil {
-		timeout = time.Duration(*seconds) * time.Second
+		timeout = time.Duration(min(int64(*seconds), math.MaxInt64/int64(time.Second))) * time.Second
 	}
 	sig, err := parseSignal(name)
 	return sig, timeout, err
@@ -81,6 +86,9 @@ func parseSignal(name string) (syscall.Signal, error) {
 	sig, err := signal.ParseSignal(name)
 	if err != nil {
 		return 0, errdefs.ErrInvalidArgument.WithMessage(err.Error())
+	}
+	if sig < 1 || sig > shim.MaxSignal {
+		return 0, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the %s daemon does not support signal %d", runtime.GOOS, sig))
 	}
 	return sig, nil
 }
@@ -121,12 +129,13 @@ func (m *Manager) stop1(ctx context.Context, c *container, sig syscall.Signal, t
 	}
 	run.cut(errStreamsCut)
 	if err := m.signal(ctx, c, sig); err != nil && !isGone(err) {
-		return err
+		m.log(c).WarnContext(ctx, "the stop signal cannot be sent, killing the container", slog.Any("error", err))
+	} else {
+		if awaitExit(ctx, next, timeout) {
+			return nil
+		}
+		m.log(c).InfoContext(ctx, "container did not end in time, killing it", attrDuration("timeout", timeout))
 	}
-	if awaitExit(ctx, next, timeout) {
-		return nil
-	}
-	m.log(c).InfoContext(ctx, "container did not end in time, killing it", attrDuration("timeout", timeout))
 	if err := m.signal(ctx, c, syscall.SIGKILL); err != nil && !isGone(err) {
 		return err
 	}

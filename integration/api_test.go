@@ -203,6 +203,13 @@ func TestOptionsAreHonouredOrRefused(t *testing.T) {
 		{"--device=/dev/null:/dev/null2", "device", "len .HostConfig.Devices", "1"},
 		{"--network=container:no-such", "container", ".HostConfig.NetworkMode", "container:no-such"},
 		{"--isolation=hyperv", "isolation", ".HostConfig.Isolation", "hyperv"},
+		{"--ip6=2001:db8::9", "ip6", "len .NetworkSettings.Networks", "0"},
+		{"--link-local-ip=169.254.1.1", "link-local", "len .NetworkSettings.Networks", "0"},
+		{"--network-alias=al", "alias", "len .NetworkSettings.Networks", "0"},
+		{"--network=name=bridge,driver-opt=a=b", "driver", "len .NetworkSettings.Networks", "0"},
+		{"--publish=80/sctp", "sctp", "len .HostConfig.PortBindings", "0"},
+		{"--publish=[::1]:19010:80", "ipv6", "len .HostConfig.PortBindings", "0"},
+		{"--log-opt=mode=non-blocking", "mode", "len .HostConfig.LogConfig.Config", "0"},
 	} {
 		t.Run(tt.option, func(t *testing.T) {
 			t.Parallel()
@@ -220,6 +227,16 @@ func TestOptionsAreHonouredOrRefused(t *testing.T) {
 				t.Errorf("accepted, and inspect says %q; %s", got, r.Stderr)
 			}
 		})
+	}
+	for field, value := range map[string]any{"Healthcheck": spec{"Test": []string{"FOO", "x"}}, "StopSignal": "-1"} {
+		if status, _, err := engine(t).Request(http.MethodPost, "/containers/create", spec{"Image": "busybox", field: value}); err != nil || status != http.StatusBadRequest {
+			t.Errorf("%s %v: status %d, %v", field, value, status, err)
+		}
+	}
+	// The client would pull the image if the container's absence were a 404.
+	r := engine(t).Docker("create", "--volumes-from", "no-such", "busybox")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "No such container: no-such") || strings.Contains(r.Stderr, "Unable to find image") {
+		t.Errorf("--volumes-from: %+v", r)
 	}
 	if r := engine(t).Docker("run", "--rm", "--device=/dev/null:/dev/null2", "busybox", "sh", "-c", "echo x > /dev/null2 && test -c /dev/null2"); r.Code != 0 && !strings.Contains(r.Stderr, "evice") {
 		t.Errorf("--device: %+v", r)

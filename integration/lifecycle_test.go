@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -131,6 +132,32 @@ func TestKill(t *testing.T) {
 	dockerFails(t, "No such container: no-such", "kill", "no-such")
 }
 
+// TestSignalThatIsNone: a container with such a stop signal could not be stopped.
+func TestSignalThatIsNone(t *testing.T) {
+	t.Parallel()
+	dockerFails(t, "invalid stop signal: 999", "create", "--stop-signal", "999", "busybox")
+	name := idle(t)
+	for _, signal := range []string{"999", "-1"} {
+		dockerFails(t, "does not support signal "+signal, "kill", "-s", signal, name)
+	}
+	status, _, err := engine(t).Request(http.MethodPost, "/containers/"+name+"/kill?signal=65", nil)
+	if err != nil || status != http.StatusBadRequest {
+		t.Errorf("signal 65: status %d, %v", status, err)
+	}
+	// The longest wait is no wait that has passed.
+	stubborn := background(t, "busybox", "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+	time.Sleep(300 * time.Millisecond)
+	stop := engine(t).DockerCommand(t.Context(), "stop", "-t", "18446744074", stubborn)
+	if err := stop.Start(); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Never(t, time.Second, "it is killed at once", func() bool { return inspect(t, stubborn, ".State.Running") != "true" })
+	docker(t, "kill", stubborn)
+	if err := stop.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWait(t *testing.T) {
 	t.Parallel()
 	name := background(t, "busybox", "sh", "-c", "sleep 1; exit 11")
@@ -232,6 +259,13 @@ func TestList(t *testing.T) {
 	removeLater(t, engine(t), created)
 	docker(t, "create", "--name", created, "--label", label, "-v", "/vol", "busybox")
 
+	tag, child := unique(t)+":1", unique(t)+":2"
+	docker(t, "tag", "busybox", tag)
+	docker(t, "commit", ended, child)
+	t.Cleanup(func() { engine(t).Docker("rmi", "-f", tag, child) })
+	descendant := unique(t)
+	removeLater(t, engine(t), descendant)
+
 	for _, tt := range []struct {
 		args []string
 		want []string
@@ -249,6 +283,8 @@ func TestList(t *testing.T) {
 		{[]string{"-a", "--filter", "name=" + ended}, []string{ended}},
 		{[]string{"-a", "--filter", "id=" + inspect(t, ended, ".Id")[:20]}, []string{ended}},
 		{[]string{"-a", "--filter", "ancestor=busybox"}, []string{created, ended, running}},
+		{[]string{"-a", "--filter", "ancestor=" + tag}, []string{created, ended, running}}, // the same image
+		{[]string{"-a", "--filter", "ancestor=docker.io/library/busybox:latest"}, []string{created, ended, running}},
 		{[]string{"-a", "--filter", "ancestor=no-such-image"}, nil},
 		{[]string{"-a", "--filter", "volume=/vol"}, []string{created}},
 		{[]string{"-a", "--filter", "before=" + ended}, []string{running}},
@@ -260,6 +296,13 @@ func TestList(t *testing.T) {
 			t.Errorf("ps %q: %q, want %q", tt.args, got, tt.want)
 		}
 	}
+	docker(t, "create", "--name", descendant, "--label", label, child)
+	for image, want := range map[string]string{child: descendant, "busybox": strings.Join([]string{descendant, created, ended, running}, "\n")} {
+		if got := docker(t, "ps", "-a", "--format", "{{.Names}}", "--filter", "label="+label, "--filter", "ancestor="+image); got != want {
+			t.Errorf("descendants of %s: %q, want %q", image, got, want)
+		}
+	}
+	dockerFails(t, "invalid filter 'is-task=x'", "ps", "--filter", "is-task=x")
 	dockerFails(t, "invalid filter", "ps", "--filter", "colour=blue")
 	dockerFails(t, "invalid", "ps", "--filter", "status=weird")
 	if got := docker(t, "ps", "-a", "--filter", "name="+ended, "--format", "{{.Image}} {{.Command}} {{.Status}}"); !strings.HasPrefix(got, `busybox "sh -c 'exit 3'" Exited (3) `) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -83,6 +84,24 @@ func TestNetworkNone(t *testing.T) {
 	t.Parallel()
 	if got := run(t, "--network=none", "busybox", "sh", "-c", "ls /sys/class/net; cat /proc/net/route | wc -l; ping -c1 -w1 127.0.0.1 >/dev/null && echo lo"); got != "lo\n1\nlo" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestNetworkDisabled: nothing but a loopback interface, and nothing published.
+func TestNetworkDisabled(t *testing.T) {
+	t.Parallel()
+	name := unique(t)
+	removeLater(t, engine(t), name)
+	engine(t).API(t, http.MethodPost, "/containers/create?name="+name, spec{
+		"Image": "busybox", "Cmd": []string{"sleep", "600"}, "NetworkDisabled": true,
+		"HostConfig": spec{"PortBindings": spec{"80/tcp": []spec{{"HostPort": ""}}}},
+	}, http.StatusCreated, nil)
+	docker(t, "start", name)
+	if got := docker(t, "exec", name, "ls", "/sys/class/net"); got != "lo" {
+		t.Errorf("interfaces: %s", got)
+	}
+	if got := inspect(t, name, "len .NetworkSettings.Networks}} {{len .NetworkSettings.Ports"); got != "0 0" {
+		t.Errorf("networks and ports: %s", got)
 	}
 }
 

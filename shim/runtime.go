@@ -13,6 +13,10 @@ import (
 // accepted for the same.
 const RuncName = "runc"
 
+// MaxSignal is the highest signal that can be sent to a container: Linux's
+// SIGRTMAX, which Docker's table of names has on every system.
+const MaxSignal = 64
+
 const (
 	runcV2     = "io.containerd.runc.v2"
 	runcV2Shim = "containerd-shim-runc-v2"

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"path"
 	"slices"
@@ -66,8 +67,12 @@ func validateConfig(cfg *mobycontainer.Config, _ *mobycontainer.HostConfig) erro
 		cfg.WorkingDir = path.Clean(cfg.WorkingDir)
 	}
 	if cfg.StopSignal != "" {
-		if _, err := signal.ParseSignal(cfg.StopSignal); err != nil {
+		sig, err := signal.ParseSignal(cfg.StopSignal)
+		if err != nil {
 			return invalid("%s", err)
+		}
+		if sig < 1 || sig > MaxSignal {
+			return invalid("invalid stop signal: %s", cfg.StopSignal)
 		}
 	}
 	for _, entry := range cfg.Env {
@@ -84,6 +89,14 @@ func validateConfig(cfg *mobycontainer.Config, _ *mobycontainer.HostConfig) erro
 func validateHealth(check *mobycontainer.HealthConfig) error {
 	if check == nil {
 		return nil
+	}
+	if len(check.Test) > 0 {
+		switch kind := check.Test[0]; {
+		case kind == "NONE":
+		case (kind == "CMD" || kind == "CMD-SHELL") && len(check.Test) > 1:
+		default:
+			return invalid("invalid Test in Healthcheck: %q: it begins with NONE, or with CMD or CMD-SHELL and a command", check.Test)
+		}
 	}
 	const minimum = mobycontainer.MinimumDuration
 	switch {
@@ -117,7 +130,13 @@ func validateHost(_ *mobycontainer.Config, host *mobycontainer.HostConfig) error
 		if !port.IsValid() || port.Num() == 0 {
 			return invalid("invalid port specification: %q", port.String())
 		}
+		if proto := port.Proto(); proto != mobynetwork.TCP && proto != mobynetwork.UDP {
+			return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("publishing port %s: protocol %s is not supported yet", port, proto))
+		}
 		for _, binding := range bindings {
+			if binding.HostIP.Unmap().Is6() && !binding.HostIP.IsUnspecified() {
+				return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("publishing port %s on %s: IPv6 is not supported yet", port, binding.HostIP))
+			}
 			if binding.HostPort == "" {
 				continue
 			}
@@ -309,7 +328,9 @@ func (f *facts) warn(host *mobycontainer.HostConfig) []string {
 // setDefaults fills in what Docker would show in inspect.
 func (f *facts) setDefaults(host *mobycontainer.HostConfig) {
 	if host.Memory > 0 && host.MemorySwap == 0 {
-		host.MemorySwap = 2 * host.Memory
+		if host.MemorySwap = -1; host.Memory <= math.MaxInt64/2 {
+			host.MemorySwap = 2 * host.Memory
+		}
 	}
 	if host.ShmSize == 0 {
 		host.ShmSize = defaultShmSize

@@ -102,6 +102,9 @@ func cfgOption(cfg *LogConfig, key string, opts map[string]string) (err error) {
 			return invalid("logger: logging mode not supported: %s", value)
 		}
 	case "max-buffer-size":
+		if opts["mode"] == "non-blocking" {
+			return cfgOption(cfg, "mode", opts)
+		}
 		return invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'")
 	case "labels", "labels-regex", "env", "env-regex", "tag":
 	default:
