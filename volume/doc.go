@@ -28,7 +28,7 @@
 //	    _data/         what containers see; the mount point of options and overlays
 //	    layer/         the mount point of an overlay's snapshot
 //	    .filling/      content on its way to _data; left-overs are removed
-//	  .removed-<random>-<name>/   a volume being deleted
+//	  .removed-<hash of the name>-<random>/   a volume being deleted
 //	<RunDir>/
 //	  <container>/<n>  bind mounts of a volume's sub path
 //	  view-<random>    an image's layers, while a volume is filled from them

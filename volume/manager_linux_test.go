@@ -199,6 +199,32 @@ func TestRemove(t *testing.T) {
 	f.clean(t)
 }
 
+// TestLongestName: each name that can be created can be removed, also by the
+// daemon after one that was killed meanwhile.
+func TestLongestName(t *testing.T) {
+	f := newFixture(t)
+	for _, n := range []int{237, 238, maxName} {
+		name := strings.Repeat("v", n)
+		v, err := f.Create(t.Context(), mobyvolume.CreateRequest{Name: name})
+		must(t, err)
+		put(t, filepath.Join(v.Mountpoint, "file"), "x")
+		if err := f.Remove(t.Context(), name, false); err != nil {
+			t.Errorf("%d characters: %v", n, err)
+		}
+		f.clean(t)
+
+		_, err = f.Create(t.Context(), mobyvolume.CreateRequest{Name: name})
+		must(t, err)
+		must(t, os.Rename(f.dir+"/volumes/"+name, filepath.Join(f.dir, "volumes", removedName(name)+"-01234567")))
+		f.open(t)
+		must(t, f.Restore(t.Context(), nil))
+		if _, err := f.Get(t.Context(), name); !errdefs.IsNotFound(err) {
+			t.Errorf("%d characters: the removal was not finished: %v", n, err)
+		}
+		f.clean(t)
+	}
+}
+
 // TestRemoveSparesMounts removes a volume that a file system is mounted in.
 func TestRemoveSparesMounts(t *testing.T) {
 	f := newFixture(t)

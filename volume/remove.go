@@ -2,6 +2,8 @@ package volume
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,6 +23,13 @@ import (
 )
 
 const removedPrefix = ".removed-"
+
+// removedName is what the directories of removed volumes called name begin with.
+// It has the name's hash because the name itself may be as long as a directory's.
+func removedName(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return removedPrefix + hex.EncodeToString(sum[:16])
+}
 
 // Remove deletes a volume and its data. A volume that a container names is a
 // Conflict error, also by force; force only makes a missing one no error.
@@ -65,7 +74,7 @@ func (m *Manager) remove(ctx context.Context, r record) error {
 		return err
 	}
 	failpoint.Hit("volume.remove.unmounted")
-	removed := filepath.Join(m.cfg.Root, removedPrefix+randomName()[:8]+"-"+r.Name)
+	removed := filepath.Join(m.cfg.Root, removedName(r.Name)+"-"+randomName()[:8])
 	if err := os.Rename(m.dir(r.Name), removed); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -78,19 +78,24 @@ func (m *Manager) finishRemovals(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return !strings.HasPrefix(e.Name(), removedPrefix) })
+	if len(entries) == 0 {
+		return nil
+	}
+	recorded := map[string]record{}
+	for _, c := range m.candidates() {
+		recorded[removedName(c.Name)] = c.record
+	}
 	for _, entry := range entries {
-		rest, ok := strings.CutPrefix(entry.Name(), removedPrefix)
-		if !ok {
-			continue
-		}
-		_, name, _ := strings.Cut(rest, "-")
-		r, _, _, recorded := m.lookup(name)
-		if _, err := os.Lstat(m.dir(name)); recorded && errors.Is(err, fs.ErrNotExist) {
-			if err := m.finishRemoval(ctx, r); err != nil {
-				return err
+		name := entry.Name()
+		if r, ok := recorded[name[:strings.LastIndex(name, "-")]]; ok {
+			if _, err := os.Lstat(m.dir(r.Name)); errors.Is(err, fs.ErrNotExist) {
+				if err := m.finishRemoval(ctx, r); err != nil {
+					return err
+				}
 			}
 		}
-		if err := os.RemoveAll(filepath.Join(m.cfg.Root, entry.Name())); err != nil {
+		if err := os.RemoveAll(filepath.Join(m.cfg.Root, name)); err != nil {
 			return err
 		}
 	}
