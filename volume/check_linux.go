@@ -53,7 +53,7 @@ func (m *Manager) checkRecords(ctx context.Context, uses []Use) ([]string, error
 		if _, ok := stored[c.Name]; !ok {
 			problems = append(problems, fmt.Sprintf("volume %s has no record", c.Name))
 		}
-		if c.Filling {
+		if c.Filling || c.Copy != "" {
 			problems = append(problems, fmt.Sprintf("volume %s was not filled to the end", c.Name))
 		}
 		if _, err := os.Lstat(m.data(c.Name)); errors.Is(err, fs.ErrNotExist) {

@@ -101,6 +101,10 @@ func checkAfterCrash(t *testing.T, f *fixture, name string) {
 		if len(content) != 0 && !cmp.Equal(content, database) && len(content) != len(database) {
 			t.Errorf("%s: volume %s has %v", name, v.Name, content)
 		}
+		// No database was ever started with it.
+		if len(content) != 0 && !f.Fresh(v.Name, "c2") {
+			t.Errorf("%s: volume %s, which was filled, counts as used", name, v.Name)
+		}
 		if wasAttached && v.Name == "named" && !cmp.Equal(content, database) {
 			t.Errorf("%s: the named volume lost its content: %v", name, content)
 		}

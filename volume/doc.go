@@ -21,6 +21,12 @@
 //
 // Every other volume is filled like a named one.
 //
+// A volume is filled wholly or not at all, whatever happens meanwhile, and a copy
+// of a database counts as one until a database has had its first start with it.
+// So what is on its way is recorded first (record.Filling, record.Copy) and
+// settled by whoever comes next: [Manager.Restore], [Manager.Populate] or
+// [Manager.Mount].
+//
 // # On disk
 //
 //	<Root>/

@@ -54,7 +54,7 @@ func (m *Manager) fillOverlay(ctx context.Context, r record, source Source) (err
 	}
 	failpoint.Hit("volume.populate.mounted")
 	r.Filling = false
-	r.Filled = &filled{Method: MethodOverlay, Chain: source.Chain, Parent: source.Parent, SubPath: sub, Fresh: true}
+	r.Filled = source.filled(MethodOverlay, sub)
 	if err := m.replace(r); err != nil {
 		return err
 	}
@@ -107,13 +107,19 @@ func (m *Manager) bindLayer(name, path string) (sub string, err error) {
 }
 
 // ensureMounted mounts the volume if it needs that and is not mounted: at a
-// container's start, after a reboot, or after somebody unmounted it.
-func (m *Manager) ensureMounted(ctx context.Context, r record) error {
+// container's start, after a reboot, or after somebody unmounted it. What was
+// not settled of a copy is.
+func (m *Manager) ensureMounted(ctx context.Context, r record) (err error) {
 	if err := m.makeDirs(r.Name); err != nil {
 		return err
 	}
 	if isMount(r.Options) {
-		return m.mountOptions(r)
+		if err := m.mountOptions(r); err != nil {
+			return err
+		}
+	}
+	if r, err = m.settleCopy(r); err != nil {
+		return err
 	}
 	if !r.isOverlay() {
 		return nil

@@ -13,6 +13,11 @@ type Source struct {
 	Path string
 }
 
+// filled is what a record says of a volume that has the source's files.
+func (s *Source) filled(method, sub string) *filled {
+	return &filled{Method: method, Chain: s.Chain, Parent: s.Parent, SubPath: sub, Fresh: true}
+}
+
 // Upper is the part of a volume that is not the image's.
 type Upper struct {
 	Dir     string // upper directory of the volume's overlay, a tree of the whole image

@@ -27,6 +27,9 @@ func (m *Manager) populate(ctx context.Context, r record, inUse bool, source Sou
 		}
 		defer func() { err = errors.Join(err, m.unmountIdle(r)) }()
 	}
+	if r, err = m.settleCopy(r); err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(m.data(r.Name))
 	if err != nil || len(entries) > 0 {
 		return err
@@ -57,7 +60,8 @@ func (m *Manager) populate(ctx context.Context, r record, inUse bool, source Sou
 		if err := copyInto(m.data(r.Name), dir.path); err != nil || !source.Data {
 			return err
 		}
-		return m.filled(r, MethodCopy, dir.sub, source)
+		r.Filled = source.filled(MethodCopy, dir.sub)
+		return m.replace(r)
 	}
 	return m.fillCopy(ctx, r, view, dir, source)
 }
@@ -72,26 +76,35 @@ func (m *Manager) fillCopy(ctx context.Context, r record, view *view, dir found,
 	reflinked, err := m.copyTree(ctx, view, dir, filling)
 	if err == nil {
 		failpoint.Hit("volume.populate.copied")
-		err = m.putInPlace(r.Name, filling, reflinked)
+		err = syncTree(filling, reflinked)
+	}
+	if err == nil && source.Data {
+		failpoint.Hit("volume.populate.synced")
+		// Else, after a crash, the copy would be taken for a database that has had
+		// its first start, and would not be made harmless.
+		r, err = m.recordCopy(r, source.filled(copyMethod(reflinked), dir.sub))
+	}
+	if err == nil {
+		failpoint.Hit("volume.populate.pending")
+		err = m.putInPlace(r.Name, filling)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("copying %s: %w", source.Path, err), os.RemoveAll(filling))
+		_, settleErr := m.settleCopy(r)
+		return errors.Join(fmt.Errorf("copying %s: %w", source.Path, err), settleErr, os.RemoveAll(filling))
 	}
 	failpoint.Hit("volume.populate.renamed")
-	if !source.Data {
-		return nil
+	if _, err := m.copied(r, r.Filled); err != nil {
+		return err
 	}
-	method := MethodCopy
-	if reflinked {
-		method = MethodReflink
-	}
-	return m.filled(r, method, dir.sub, source)
+	failpoint.Hit("volume.populate.settled")
+	return nil
 }
 
-// filled records how a volume got a data image's files.
-func (m *Manager) filled(r record, method, sub string, source Source) error {
-	r.Filled = &filled{Method: method, Chain: source.Chain, Parent: source.Parent, SubPath: sub, Fresh: true}
-	return m.replace(r)
+func copyMethod(reflinked bool) string {
+	if reflinked {
+		return MethodReflink
+	}
+	return MethodCopy
 }
 
 func (m *Manager) copyTree(ctx context.Context, view *view, dir found, filling string) (reflinked bool, err error) {
@@ -108,12 +121,8 @@ func (m *Manager) copyTree(ctx context.Context, view *view, dir found, filling s
 	return m.cfg.Cloner.Merge(ctx, layers, filling)
 }
 
-// putInPlace makes the complete copy durable and the volume's data.
-func (m *Manager) putInPlace(name, filling string, reflinked bool) error {
-	if err := syncTree(filling, reflinked); err != nil {
-		return err
-	}
-	failpoint.Hit("volume.populate.synced")
+// putInPlace makes the complete copy the volume's data.
+func (m *Manager) putInPlace(name, filling string) error {
 	if err := unix.Rename(filling, m.data(name)); err != nil { // replaces the empty directory
 		return &os.LinkError{Op: "rename", Old: filling, New: m.data(name), Err: err}
 	}

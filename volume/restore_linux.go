@@ -51,8 +51,10 @@ func (m *Manager) Restore(ctx context.Context, uses []Use) error {
 
 // restoreOne brings one volume into the state that its record says.
 func (m *Manager) restoreOne(ctx context.Context, r record) error {
-	if err := os.RemoveAll(filepath.Join(m.dir(r.Name), fillDir)); err != nil {
-		return err
+	if r.Copy == "" { // else it tells whether the copy was put in place
+		if err := os.RemoveAll(filepath.Join(m.dir(r.Name), fillDir)); err != nil {
+			return err
+		}
 	}
 	if r.Filling {
 		if err := m.makeDirs(r.Name); err != nil {

@@ -103,9 +103,16 @@ type record struct {
 	// Filling is set while an overlay is being made: what there is of it is
 	// thrown away after a crash.
 	Filling bool `json:"filling,omitempty"`
-	// Filled says how the volume was filled from a data image.
+	// Copy says how far a copy of an image's files has come that is not settled:
+	// copyComplete, or "".
+	Copy string `json:"copy,omitempty"`
+	// Filled says how the volume was filled from a data image, or will be when
+	// Copy is settled.
 	Filled *filled `json:"filled,omitempty"`
 }
+
+// copyComplete is set before a complete and durable copy gets its place.
+const copyComplete = "complete"
 
 type filled struct {
 	Method  string `json:"method"`
