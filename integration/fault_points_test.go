@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -66,11 +67,23 @@ var scenarios = []scenario{
 		)
 	}},
 	{name: "fill volumes", prefixes: []string{"volume.populate.", "volume.remove.snapshot"}, run: func(s *script) error {
+		device := filepath.Join(s.d.DataRoot, "device-"+s.tag)
+		bound := spec{"Type": "volume", "Source": s.tag + "-bound", "Target": "/more", "VolumeOptions": spec{
+			"DriverConfig": spec{"Name": "local", "Options": spec{"type": "none", "o": "bind", "device": device}},
+		}}
 		return steps(
+			func() error { return os.Mkdir(device, 0o755) },
 			func() error {
-				return s.container(dataImage, spec{"HostConfig": spec{"Binds": []string{s.tag + ":/stuff"}}})
+				return s.container(dataImage, spec{"HostConfig": spec{"Binds": []string{s.tag + ":/stuff"}, "Mounts": []spec{bound}}})
 			},
-			func() error { s.want["/volumes/"+s.tag] = http.StatusOK; return nil },
+			func() error {
+				s.want["/volumes/"+s.tag], s.want["/volumes/"+s.tag+"-bound"] = http.StatusOK, http.StatusOK
+				return nil
+			},
+			func() error {
+				_, err := os.Stat(filepath.Join(device, "file"))
+				return err
+			},
 			func() error { return s.removes(containerKind, s.tag, "?v=1") },
 		)
 	}},

@@ -137,6 +137,7 @@ func newWorld(t *testing.T) *world {
 		{Path: strings.TrimPrefix(clusterPath, "/") + "/"},
 		{Path: strings.TrimPrefix(clusterPath, "/") + "/rows", Content: "rows of the image\n"},
 		{Path: "stuff/file", Content: "content of the image\n"},
+		{Path: "more/file", Content: "content of the image\n"},
 	}, func(c *testutil.ImageConfig) {
 		c.Labels = map[string]string{"io.slipway.database": "postgres"}
 		c.Volumes = map[string]struct{}{clusterPath: {}}

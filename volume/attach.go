@@ -147,7 +147,7 @@ func (m *Manager) mountVolume(ctx context.Context, user string, p MountPoint) (s
 		return "", errNoSuchVolume(p.Name)
 	}
 	if err := m.ensureMounted(ctx, r); err != nil {
-		return "", err
+		return "", errors.Join(err, m.unmountIdle(r))
 	}
 	source := m.data(r.Name)
 	if o := p.Spec.VolumeOptions; o != nil && o.Subpath != "" {

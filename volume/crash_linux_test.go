@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	mobycontainer "github.com/moby/moby/api/types/container"
+	mobymount "github.com/moby/moby/api/types/mount"
 
 	"slipway/internal/failpoint"
 )
@@ -28,10 +29,21 @@ func TestCrashChild(t *testing.T) {
 	f := &fixture{dir: dir}
 	f.open(t)
 	must(t, f.Restore(t.Context(), nil))
-	points := f.attach(t, "c1", f.image(t, "db", true), mobycontainer.HostConfig{Binds: []string{"named:/var/lib/db"}}, "/var/lib", "/empty")
+	points := f.attach(t, "c1", f.image(t, "db", true), crashHost(f), "/var/lib", "/empty")
 	must(t, os.WriteFile(filepath.Join(dir, "attached"), nil, 0o600))
 	must(t, f.Detach(t.Context(), "c1", points, true))
 	must(t, f.Remove(t.Context(), "named", false))
+}
+
+// crashHost has a volume of each kind that has a name.
+func crashHost(f *fixture) mobycontainer.HostConfig {
+	options := map[string]string{"type": "none", "o": "bind", "device": filepath.Join(f.dir, "device")}
+	return mobycontainer.HostConfig{
+		Binds: []string{"named:/var/lib/db"},
+		Mounts: []mobymount.Mount{{Type: mobymount.TypeVolume, Source: "bound", Target: "/absolute/db", VolumeOptions: &mobymount.VolumeOptions{
+			DriverConfig: &mobymount.Driver{Name: Driver, Options: options},
+		}}},
+	}
 }
 
 // failpoints returns the names that the package's sources hit.
@@ -66,6 +78,7 @@ func TestCrashAtEveryFailpoint(t *testing.T) {
 		for _, nth := range []string{"@1", "@2", "@3", "@4"} {
 			f := newFixture(t)
 			addDatabase(t, f)
+			must(t, os.Mkdir(filepath.Join(f.dir, "device"), 0o755))
 			f.close(t)
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestCrashChild$")
 			cmd.Env = append(os.Environ(), crashDir+"="+f.dir, failpoint.Env+"="+name+nth)
@@ -109,12 +122,20 @@ func checkAfterCrash(t *testing.T, f *fixture, name string) {
 			t.Errorf("%s: the named volume lost its content: %v", name, content)
 		}
 	}
+	device := filepath.Join(f.dir, "device")
+	if content := tree(t, device); len(content) != 0 && (!cmp.Equal(content, database) || !f.Fresh("bound", "c2")) {
+		t.Errorf("%s: the mounted volume has %v, fresh: %v", name, content, f.Fresh("bound", "c2"))
+	}
 	// What is left can be used, and removed.
-	f.attach(t, "c2", f.image(t, "db", true), mobycontainer.HostConfig{Binds: []string{"named:/var/lib/db"}})
-	if diff := cmp.Diff(database, tree(t, f.data("named"))); diff != "" {
-		t.Errorf("%s: %s", name, diff)
+	f.attach(t, "c2", f.image(t, "db", true), crashHost(f))
+	for _, dir := range []string{f.data("named"), device} {
+		if diff := cmp.Diff(database, tree(t, dir)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		wantOwner(t, dir, 70, 71, 0o2750)
 	}
 	must(t, f.Restore(t.Context(), nil))
+	must(t, f.Remove(t.Context(), "bound", false)) // is not pruned
 	_, err = f.Prune(t.Context(), Filters{"all": {"true": true}})
 	must(t, err)
 	if all, _ := f.List(t.Context(), nil); len(all) != 0 {

@@ -19,7 +19,9 @@
 //   - A named volume gets reflinks of the image's files, or copies where the file
 //     system has no reflinks.
 //
-// Every other volume is filled like a named one.
+// Every other volume is filled like a named one, except that the directory of one
+// that its options mount, or that a running container has, cannot be replaced:
+// the copy is made in a directory inside of it and its entries are moved up.
 //
 // A volume is filled wholly or not at all, whatever happens meanwhile, and a copy
 // of a database counts as one until a database has had its first start with it.
@@ -34,6 +36,7 @@
 //	    _data/         what containers see; the mount point of options and overlays
 //	    layer/         the mount point of an overlay's snapshot
 //	    .filling/      content on its way to _data; left-overs are removed
+//	    _data/.slipway-filling/   the same where _data cannot be replaced
 //	  .removed-<hash of the name>-<random>/   a volume being deleted
 //	<RunDir>/
 //	  <container>/<n>  bind mounts of a volume's sub path

@@ -118,7 +118,7 @@ func (m *Manager) ensureMounted(ctx context.Context, r record) (err error) {
 			return err
 		}
 	}
-	if r, err = m.settleCopy(r); err != nil {
+	if r, err = m.settleCopy(ctx, r); err != nil {
 		return err
 	}
 	if !r.isOverlay() {

@@ -29,7 +29,7 @@ type Upper struct {
 
 // Populate fills a volume from a directory of an image, if the volume is empty
 // and the image has the directory. The package doc says how. When it returns,
-// the content is durable; after a crash before that the volume is empty.
+// the content is durable; after a crash before that the volume is empty or whole.
 func (m *Manager) Populate(ctx context.Context, name string, source Source) error {
 	unlock, err := m.locks.Lock(ctx, name)
 	if err != nil {

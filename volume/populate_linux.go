@@ -27,7 +27,7 @@ func (m *Manager) populate(ctx context.Context, r record, inUse bool, source Sou
 		}
 		defer func() { err = errors.Join(err, m.unmountIdle(r)) }()
 	}
-	if r, err = m.settleCopy(r); err != nil {
+	if r, err = m.settleCopy(ctx, r); err != nil {
 		return err
 	}
 	entries, err := os.ReadDir(m.data(r.Name))
@@ -56,12 +56,7 @@ func (m *Manager) populate(ctx context.Context, r record, inUse bool, source Sou
 		return nil
 	}
 	if inUse || isMount(r.Options) {
-		// The directory cannot be replaced, because it is mounted somewhere.
-		if err := copyInto(m.data(r.Name), dir.path); err != nil || !source.Data {
-			return err
-		}
-		r.Filled = source.filled(MethodCopy, dir.sub)
-		return m.replace(r)
+		return m.fillInside(ctx, r, dir, source)
 	}
 	return m.fillCopy(ctx, r, view, dir, source)
 }
@@ -89,7 +84,7 @@ func (m *Manager) fillCopy(ctx context.Context, r record, view *view, dir found,
 		err = m.putInPlace(r.Name, filling)
 	}
 	if err != nil {
-		_, settleErr := m.settleCopy(r)
+		_, settleErr := m.settleCopy(ctx, r)
 		return errors.Join(fmt.Errorf("copying %s: %w", source.Path, err), settleErr, os.RemoveAll(filling))
 	}
 	failpoint.Hit("volume.populate.renamed")

@@ -1,6 +1,8 @@
 package volume
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,6 +151,63 @@ func TestPopulateInUse(t *testing.T) {
 	f.attach(t, "c2", f.image(t, "db", true), mobycontainer.HostConfig{Binds: []string{"data:/var/lib/db"}})
 	if data, err := seen.ReadFile("new"); err != nil || string(data) != "new" {
 		t.Errorf("%q, %v", data, err)
+	}
+}
+
+// TestFullVolume: of a fill that does not fit nothing is left in a volume that
+// its options mount.
+func TestFullVolume(t *testing.T) {
+	f := newFixture(t)
+	f.layers.addImage(t, "big", func(dir string) {
+		for i := range 8 {
+			put(t, fmt.Sprint(dir, "/db/", i), strings.Repeat("x", 100<<10))
+		}
+	}, func(string) {})
+	small := filepath.Join(f.dir, "small")
+	must(t, os.Mkdir(small, 0o755))
+	must(t, unix.Mount("tmpfs", small, "tmpfs", 0, "size=500k"))
+	_, err := f.Create(t.Context(), mobyvolume.CreateRequest{Name: "bound", DriverOpts: map[string]string{"type": "none", "o": "bind", "device": small}})
+	must(t, err)
+	host := mobycontainer.HostConfig{Binds: []string{"bound:/db"}}
+	if _, err := f.tryAttach(t, "c1", f.image(t, "big", true), host); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("got %v", err)
+	}
+	if entries, err := os.ReadDir(small); err != nil || len(entries) != 0 {
+		t.Errorf("left in the volume: %v, %v", entries, err)
+	}
+	if f.Method("bound") != "" {
+		t.Error("the volume counts as filled")
+	}
+	f.clean(t)
+	must(t, unix.Mount("tmpfs", small, "tmpfs", unix.MS_REMOUNT, "size=4m"))
+	f.attach(t, "c1", f.image(t, "big", true), host)
+	if n := len(tree(t, small)); n != 8 || !f.Fresh("bound", "c1") {
+		t.Errorf("%d files, fresh: %v", n, f.Fresh("bound", "c1"))
+	}
+}
+
+// TestSettleSparesOthers: what somebody else writes into a volume while it is
+// filled is neither taken back nor replaced with the copy.
+func TestSettleSparesOthers(t *testing.T) {
+	f := newFixture(t)
+	device := filepath.Join(f.dir, "device")
+	for phase, want := range map[string]map[string]string{
+		copyPartial:  {"theirs": "theirs", "both": "theirs"},
+		copyComplete: {"theirs": "theirs", "both": "theirs", "ours": "ours"},
+	} {
+		must(t, os.RemoveAll(device))
+		for name, content := range map[string]string{
+			"theirs": "theirs", "both": "theirs", stageDir + "/both": "ours", stageDir + "/ours": "ours",
+		} {
+			put(t, filepath.Join(device, name), content)
+		}
+		must(t, f.replace(record{Name: "bound", Copy: phase, Options: map[string]string{"type": "none", "o": "bind", "device": device}}))
+		f.open(t)
+		must(t, f.Restore(t.Context(), nil))
+		if diff := cmp.Diff(want, tree(t, device)); diff != "" {
+			t.Errorf("%s: %s", phase, diff)
+		}
+		f.clean(t)
 	}
 }
 

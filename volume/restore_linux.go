@@ -66,11 +66,14 @@ func (m *Manager) restoreOne(ctx context.Context, r record) error {
 		if err := m.makeDirs(r.Name); err != nil {
 			return err
 		}
-		if _, _, active, _ := m.lookup(r.Name); active == 0 {
-			return m.unmountIdle(r)
+		if err := m.unmountIdle(r); err != nil {
+			return err
+		}
+		if _, _, active, _ := m.lookup(r.Name); active == 0 && r.Copy == "" {
+			return nil
 		}
 	}
-	return m.ensureMounted(ctx, r)
+	return errors.Join(m.ensureMounted(ctx, r), m.unmountIdle(r))
 }
 
 // finishRemovals completes removals that a crash cut: a directory was put aside,

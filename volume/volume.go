@@ -31,6 +31,7 @@ const (
 	dataDir   = "_data"
 	layerDir  = "layer"
 	fillDir   = ".filling"
+	stageDir  = ".slipway-filling"
 	keyPrefix = "volume-"
 )
 
@@ -104,15 +105,20 @@ type record struct {
 	// thrown away after a crash.
 	Filling bool `json:"filling,omitempty"`
 	// Copy says how far a copy of an image's files has come that is not settled:
-	// copyComplete, or "".
+	// copyPartial, copyComplete, or "".
 	Copy string `json:"copy,omitempty"`
 	// Filled says how the volume was filled from a data image, or will be when
 	// Copy is settled.
 	Filled *filled `json:"filled,omitempty"`
 }
 
-// copyComplete is set before a complete and durable copy gets its place.
-const copyComplete = "complete"
+const (
+	// copyPartial is set before files are copied into the volume itself, beneath
+	// stageDir. Beside a volume's data there is nothing to note: fillDir is enough.
+	copyPartial = "partial"
+	// copyComplete is set before a complete and durable copy gets its place.
+	copyComplete = "complete"
+)
 
 type filled struct {
 	Method  string `json:"method"`
