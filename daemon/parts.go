@@ -7,6 +7,7 @@ import (
 
 	"slipway/clonefs"
 	"slipway/layerstore"
+	"slipway/volume"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/mount"
@@ -43,8 +44,8 @@ func (l volumeLayers) snapshotter() snapshots.Snapshotter {
 	return l.client.SnapshotService(layerstore.Snapshotter)
 }
 
-func (l volumeLayers) Prepare(ctx context.Context, key, chain string) ([]mount.Mount, error) {
-	mounts, err := l.snapshotter().Prepare(ctx, key, chain, snapshots.WithLabels(map[string]string{
+func (l volumeLayers) Prepare(ctx context.Context, key, chain string, labels map[string]string) ([]mount.Mount, error) {
+	mounts, err := l.snapshotter().Prepare(ctx, key, chain, snapshots.WithLabels(labels), snapshots.WithLabels(map[string]string{
 		"containerd.io/gc.root": time.Now().UTC().Format(time.RFC3339),
 	}))
 	if err != nil {
@@ -55,6 +56,11 @@ func (l volumeLayers) Prepare(ctx context.Context, key, chain string) ([]mount.M
 
 func (l volumeLayers) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
 	return l.snapshotter().Mounts(ctx, key)
+}
+
+func (l volumeLayers) Stat(ctx context.Context, key string) (volume.Snapshot, error) {
+	info, err := l.snapshotter().Stat(ctx, key)
+	return volume.Snapshot{Created: info.Created, Chain: info.Parent, Labels: info.Labels}, err
 }
 
 func (l volumeLayers) Remove(ctx context.Context, key string) error {

@@ -155,32 +155,66 @@ func TestFaultUnreadableRecord(t *testing.T) {
 	d.MustDocker(t, "wait", name)
 	id := d.MustDocker(t, "inspect", "-f", "{{.Id}}", name)
 	var record []byte
-	change := func(change func(*bolt.Bucket) error) {
-		t.Helper()
-		if err := d.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		db, err := bolt.Open(filepath.Join(d.DataRoot, "slipway.db"), 0o600, &bolt.Options{Timeout: testutil.Patience})
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = db.Update(func(tx *bolt.Tx) error { return change(tx.Bucket([]byte("records")).Bucket([]byte("containers"))) })
-		if err := errors.Join(err, db.Close(), d.Start()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	change(func(b *bolt.Bucket) error {
+	changeRecords(t, d, "containers", func(b *bolt.Bucket) error {
 		record = append(record, b.Get([]byte(id))...)
 		return b.Put([]byte(id), []byte(`{"ID": 7`))
 	})
 	d.DockerFails(t, []string{"o such"}, "inspect", name)
 	d.DockerFails(t, []string{"already in use"}, "create", "--name", name, "busybox")
-	change(func(b *bolt.Bucket) error { return b.Put([]byte(id), record) })
+	changeRecords(t, d, "containers", func(b *bolt.Bucket) error { return b.Put([]byte(id), record) })
 	target := filepath.Join(t.TempDir(), "file")
 	d.MustDocker(t, "cp", name+":/file", target)
 	if data, err := os.ReadFile(target); err != nil || string(data) != "data\n" {
 		t.Errorf("%q %v", data, err)
 	}
+}
+
+// changeRecords changes what a daemon has stored, and starts it again.
+func changeRecords(t *testing.T, d *testutil.Daemon, kind string, change func(*bolt.Bucket) error) {
+	t.Helper()
+	if err := d.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(filepath.Join(d.DataRoot, "slipway.db"), 0o600, &bolt.Options{Timeout: testutil.Patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return change(tx.Bucket([]byte("records")).Bucket([]byte(kind))) })
+	if err := errors.Join(err, db.Close(), d.Start()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFaultUnreadableVolume: a clone's volume is made known again by its snapshot,
+// under the container that runs with it, and goes with the container.
+func TestFaultUnreadableVolume(t *testing.T) {
+	t.Parallel()
+	d := ownEngine(t)
+	busybox, err := testutil.Busybox()
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := d.MustLoad(t, busybox.With(unique(t)+":1", []testutil.File{{Path: "data/rows", Content: "of the image"}}, func(c *testutil.ImageConfig) {
+		c.Labels = map[string]string{"io.slipway.database": "postgres"}
+		c.Volumes = map[string]struct{}{"/data": {}}
+	}))
+	name := backgroundOn(t, d, image, "sleep", "600")
+	volume := d.MustDocker(t, "inspect", "-f", "{{(index .Mounts 0).Name}}", name)
+	d.MustDocker(t, "exec", name, "sh", "-c", "echo -n changed > /data/more")
+	for range 2 {
+		before := d.MustDocker(t, "volume", "inspect", "-f", "{{.Labels}} {{.Status}}", volume)
+		changeRecords(t, d, "volumes", func(b *bolt.Bucket) error { return b.Put([]byte(volume), []byte(`{"name": 7`)) })
+		if after := d.MustDocker(t, "volume", "inspect", "-f", "{{.Labels}} {{.Status}}", volume); after != before {
+			t.Errorf("the volume was %s and is %s", before, after)
+		}
+		d.MustDocker(t, "exec", name, "sh", "-c", "echo -n ' again' >> /data/more")
+		checkFindsNothing(t, d)
+	}
+	if got := d.MustDocker(t, "run", "--rm", "--volumes-from", name, "busybox", "cat", "/data/rows", "/data/more"); got != "of the imagechanged again again" {
+		t.Errorf("the volume has %q", got)
+	}
+	d.MustDocker(t, "rm", "-fv", name)
+	checkFindsNothing(t, d)
 }
 
 // TestRestartKeeps: `docker restart` does not remove a container that is removed

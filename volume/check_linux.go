@@ -46,12 +46,13 @@ func (m *Manager) checkRecords(ctx context.Context, uses []Use) ([]string, error
 	if err != nil && !errdefs.IsDataLoss(err) {
 		return nil, err
 	}
-	if err != nil {
-		problems = append(problems, err.Error())
-	}
 	for _, c := range m.candidates() {
+		if c.damaged {
+			problems = append(problems, errDamaged(c.Name).Error())
+			continue
+		}
 		if _, ok := stored[c.Name]; !ok {
-			problems = append(problems, fmt.Sprintf("volume %s has no record", c.Name))
+			problems = append(problems, fmt.Sprintf("volume %s has no record that can be read", c.Name))
 		}
 		if c.Filling || c.Copy != "" {
 			problems = append(problems, fmt.Sprintf("volume %s was not filled to the end", c.Name))
@@ -100,7 +101,7 @@ func (m *Manager) checkMounts(_ context.Context, uses []Use) ([]string, error) {
 	for _, c := range m.candidates() {
 		_, _, active, _ := m.lookup(c.Name)
 		switch {
-		case c.isOverlay():
+		case c.isOverlay(), c.damaged:
 			keep = append(keep, m.data(c.Name), m.layer(c.Name))
 		case isMount(c.Options) && active > 0:
 			keep = append(keep, m.data(c.Name))
@@ -135,7 +136,7 @@ func (m *Manager) checkSnapshots(ctx context.Context, _ []Use) ([]string, error)
 	var problems []string
 	for _, key := range keys {
 		r, _, _, ok := m.lookup(strings.TrimPrefix(key, keyPrefix))
-		if !ok || !r.isOverlay() {
+		if !ok || !r.isOverlay() && !r.damaged {
 			problems = append(problems, fmt.Sprintf("snapshot %s belongs to no volume", key))
 		}
 	}

@@ -60,7 +60,11 @@ func (m *Manager) create(ctx context.Context, req mobyvolume.CreateRequest, user
 		return record{}, false, wrap(err)
 	}
 	defer unlock()
-	if known, ok := m.use(r.Name, user); ok {
+	if known, _, _, ok := m.lookup(r.Name); ok {
+		if known.damaged {
+			return record{}, false, wrap(errDamaged(r.Name))
+		}
+		m.use(r.Name, user)
 		return known, false, nil
 	}
 	if err := validateOptions(r.Options); err != nil {
@@ -80,17 +84,12 @@ func (m *Manager) create(ctx context.Context, req mobyvolume.CreateRequest, user
 }
 
 // use adds user to the volume's users, if both are there.
-func (m *Manager) use(name, user string) (record, bool) {
+func (m *Manager) use(name, user string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v, ok := m.volumes[name]
-	if !ok {
-		return record{}, false
-	}
-	if user != "" {
+	if v, ok := m.volumes[name]; ok && user != "" {
 		v.users[user] = struct{}{}
 	}
-	return v.record, true
 }
 
 // makeDirs makes the volume's directories, those that are not there. They need

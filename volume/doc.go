@@ -45,7 +45,10 @@
 //
 // A volume exists when its record does. A directory without record is an
 // unfinished create, or, if it has data, a volume whose record was lost: it gets
-// a new one.
+// a new one. The snapshot of an overlay has labels by which Restore makes its
+// record again. A volume whose record cannot be read nor made again keeps its
+// directory and snapshot until somebody removes it by its name; nothing else can
+// be done with it.
 //
 // # Locks
 //

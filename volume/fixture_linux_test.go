@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -41,7 +42,7 @@ func (l *layers) addImage(t *testing.T, name string, fill ...func(dir string)) {
 	}
 }
 
-func (l *layers) Prepare(ctx context.Context, key, chain string) ([]mount.Mount, error) {
+func (l *layers) Prepare(ctx context.Context, key, chain string, labels map[string]string) ([]mount.Mount, error) {
 	entries, err := os.ReadDir(l.chain(chain))
 	if err != nil {
 		return nil, err
@@ -54,7 +55,11 @@ func (l *layers) Prepare(ctx context.Context, key, chain string) ([]mount.Mount,
 	for _, e := range slices.Backward(entries) {
 		lower = append(lower, filepath.Join(l.chain(chain), e.Name()))
 	}
-	err = errors.Join(os.Mkdir(dir+"/fs", 0o755), os.Mkdir(dir+"/work", 0o755),
+	text, err := json.Marshal(Snapshot{Created: time.Now(), Chain: chain, Labels: labels})
+	if err != nil {
+		return nil, err
+	}
+	err = errors.Join(os.WriteFile(dir+"/info", text, 0o600), os.Mkdir(dir+"/fs", 0o755), os.Mkdir(dir+"/work", 0o755),
 		os.WriteFile(dir+"/lower", []byte(strings.Join(lower, ":")), 0o600))
 	if err != nil {
 		return nil, err
@@ -71,6 +76,14 @@ func (l *layers) Mounts(_ context.Context, key string) ([]mount.Mount, error) {
 	return []mount.Mount{{Type: "overlay", Source: "overlay", Options: []string{
 		"upperdir=" + dir + "/fs", "workdir=" + dir + "/work", "lowerdir=" + string(lower),
 	}}}, nil
+}
+
+func (l *layers) Stat(_ context.Context, key string) (s Snapshot, err error) {
+	text, err := os.ReadFile(l.snapshot(key) + "/info")
+	if err != nil {
+		return s, errdefs.ErrNotFound
+	}
+	return s, json.Unmarshal(text, &s)
 }
 
 func (l *layers) Remove(_ context.Context, key string) error { return os.RemoveAll(l.snapshot(key)) }
@@ -164,7 +177,7 @@ func (f *fixture) close(t *testing.T) {
 func (f *fixture) image(t *testing.T, name string, data bool) Image {
 	t.Helper()
 	key := "container-" + name
-	mounts, err := f.layers.Prepare(t.Context(), key, name)
+	mounts, err := f.layers.Prepare(t.Context(), key, name, nil)
 	if errdefs.IsAlreadyExists(err) {
 		mounts, err = f.layers.Mounts(t.Context(), key)
 	}

@@ -29,14 +29,14 @@ func (m *Manager) fillOverlay(ctx context.Context, r record, source Source) (err
 	}
 	failpoint.Hit("volume.populate.intent")
 	undo.Add(func(ctx context.Context) error { return m.unfill(ctx, r) })
-	mounts, err := m.cfg.Layers.Prepare(ctx, r.key(), source.Chain)
+	mounts, err := m.cfg.Layers.Prepare(ctx, r.key(), source.Chain, source.labels())
 	if errdefs.IsAlreadyExists(err) {
 		// Left by a crash of an earlier volume with this name; nothing is in it
 		// that anybody was told of.
 		if err := m.cfg.Layers.Remove(ctx, r.key()); err != nil {
 			return err
 		}
-		mounts, err = m.cfg.Layers.Prepare(ctx, r.key(), source.Chain)
+		mounts, err = m.cfg.Layers.Prepare(ctx, r.key(), source.Chain, source.labels())
 	}
 	if err != nil {
 		return fmt.Errorf("preparing a snapshot: %w", err)
@@ -90,26 +90,41 @@ func (m *Manager) mountLayer(name string, mounts []mount.Mount) error {
 // bindLayer mounts the directory at path in the volume's layer as its data, and
 // returns that path without symbolic links.
 func (m *Manager) bindLayer(name, path string) (sub string, err error) {
-	dir, err := openIn(m.layer(name), path)
+	dir, sub, err := m.openLayer(name, path)
 	if err != nil {
 		return "", err
 	}
 	defer dir.Close()
-	if ok, err := isDir(dir); err != nil {
-		return "", err
-	} else if !ok {
-		return "", invalid("cannot mount volume over existing file, file exists %s", path)
-	}
-	if sub, err = realPath(dir, m.layer(name)); err != nil {
-		return "", err
-	}
 	return sub, bindAt(dir, m.data(name))
+}
+
+// openLayer opens the directory at path in the volume's layer, and returns that
+// path without symbolic links.
+func (m *Manager) openLayer(name, path string) (_ *os.File, sub string, err error) {
+	dir, err := openIn(m.layer(name), path)
+	if err != nil {
+		return nil, "", err
+	}
+	ok, err := isDir(dir)
+	if err == nil && !ok {
+		err = invalid("cannot mount volume over existing file, file exists %s", path)
+	}
+	if err == nil {
+		sub, err = realPath(dir, m.layer(name))
+	}
+	if err != nil {
+		return nil, "", errors.Join(err, dir.Close())
+	}
+	return dir, sub, nil
 }
 
 // ensureMounted mounts the volume if it needs that and is not mounted: at a
 // container's start, after a reboot, or after somebody unmounted it. What was
 // not settled of a copy is.
 func (m *Manager) ensureMounted(ctx context.Context, r record) (err error) {
+	if r.damaged {
+		return errDamaged(r.Name)
+	}
 	if err := m.makeDirs(r.Name); err != nil {
 		return err
 	}
@@ -178,6 +193,9 @@ func (m *Manager) Upper(ctx context.Context, name string) (u Upper, ok bool, err
 	r, _, _, found := m.lookup(name)
 	if !found {
 		return Upper{}, false, errNoSuchVolume(name)
+	}
+	if r.damaged {
+		return Upper{}, false, errDamaged(name) // what its directory shows may not be all
 	}
 	if !r.isOverlay() {
 		return Upper{}, false, nil

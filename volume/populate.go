@@ -18,6 +18,15 @@ func (s *Source) filled(method, sub string) *filled {
 	return &filled{Method: method, Chain: s.Chain, Parent: s.Parent, SubPath: sub, Fresh: true}
 }
 
+// labels are what a snapshot remembers of the source.
+func (s *Source) labels() map[string]string {
+	labels := map[string]string{parentLabel: s.Parent}
+	if len(s.Path) <= maxLabel {
+		labels[pathLabel] = s.Path
+	}
+	return labels
+}
+
 // Upper is the part of a volume that is not the image's.
 type Upper struct {
 	Dir     string // upper directory of the volume's overlay, a tree of the whole image
@@ -39,6 +48,9 @@ func (m *Manager) Populate(ctx context.Context, name string, source Source) erro
 	r, _, active, ok := m.lookup(name)
 	if !ok {
 		return errNoSuchVolume(name)
+	}
+	if r.damaged {
+		return errDamaged(name)
 	}
 	if r.isOverlay() {
 		return nil

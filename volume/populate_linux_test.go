@@ -399,7 +399,7 @@ func TestCheckFindsLeaks(t *testing.T) {
 			"belongs to no volume in use",
 		},
 		"snapshot": {
-			func() { _, err := f.layers.Prepare(t.Context(), "volume-nobody", "db"); must(t, err) },
+			func() { _, err := f.layers.Prepare(t.Context(), "volume-nobody", "db", nil); must(t, err) },
 			func() { must(t, f.layers.Remove(t.Context(), "volume-nobody")) },
 			"snapshot volume-nobody belongs to no volume",
 		},

@@ -99,7 +99,7 @@ func (m *Manager) remove(ctx context.Context, r record) error {
 
 // finishRemoval deletes what there is of a volume beside its directory.
 func (m *Manager) finishRemoval(ctx context.Context, r record) error {
-	if (r.isOverlay() || r.Filling) && m.cfg.Layers != nil {
+	if (r.isOverlay() || r.Filling || r.damaged) && m.cfg.Layers != nil {
 		if err := m.cfg.Layers.Remove(ctx, r.key()); err != nil && !errdefs.IsNotFound(err) {
 			return fmt.Errorf("removing its snapshot: %w", err)
 		}
@@ -117,7 +117,8 @@ func (m *Manager) finishRemoval(ctx context.Context, r record) error {
 
 // Prune removes the volumes that no container names and that pass the filters
 // label and label!: anonymous ones, or with the filter all=true any. Volumes
-// made of mount options stay, because removing them frees nothing.
+// made of mount options stay, because removing them frees nothing, and so do
+// those with damaged records, of which nobody knows what they are.
 func (m *Manager) Prune(ctx context.Context, filters Filters) (mobyvolume.PruneReport, error) {
 	matches, err := filters.compile("all", "label", "label!")
 	if err != nil {
@@ -135,7 +136,7 @@ func (m *Manager) Prune(ctx context.Context, filters Filters) (mobyvolume.PruneR
 	report := mobyvolume.PruneReport{VolumesDeleted: []string{}}
 	for _, c := range m.candidates() {
 		_, isAnonymous := c.Labels[AnonymousLabel]
-		if c.users > 0 || len(c.Options) > 0 || !all && !isAnonymous || !matches(c) {
+		if c.users > 0 || c.damaged || len(c.Options) > 0 || !all && !isAnonymous || !matches(c) {
 			continue
 		}
 		if ctx.Err() != nil {

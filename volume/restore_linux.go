@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	mobymount "github.com/moby/moby/api/types/mount"
 	"golang.org/x/sync/errgroup"
 )
@@ -30,10 +31,14 @@ func (m *Manager) Restore(ctx context.Context, uses []Use) error {
 	if err := m.adoptOrphans(ctx); err != nil {
 		return fmt.Errorf("restoring volumes: %w", err)
 	}
+	m.recoverRecords(ctx)
 	m.register(ctx, uses)
 	var group errgroup.Group
 	group.SetLimit(restoreParallel)
 	for _, c := range m.candidates() {
+		if c.damaged {
+			continue
+		}
 		group.Go(func() error {
 			if err := m.restoreOne(ctx, c.record); err != nil {
 				m.cfg.Logger.ErrorContext(ctx, "cannot restore a volume",
@@ -108,7 +113,7 @@ func (m *Manager) finishRemovals(ctx context.Context) error {
 }
 
 // adoptOrphans removes directories that a create left, and records those that
-// have data.
+// have data. One with a snapshot is a volume whose record was lost.
 func (m *Manager) adoptOrphans(ctx context.Context) error {
 	entries, err := os.ReadDir(m.cfg.Root)
 	if err != nil {
@@ -118,6 +123,14 @@ func (m *Manager) adoptOrphans(ctx context.Context) error {
 		name := entry.Name()
 		if _, _, _, ok := m.lookup(name); ok || !entry.IsDir() || validateName(name) != nil {
 			continue
+		}
+		if _, err := m.statSnapshot(ctx, name); err == nil {
+			m.mu.Lock()
+			m.volumes[name] = newVolume(record{Name: name, damaged: true})
+			m.mu.Unlock()
+			continue
+		} else if !errdefs.IsNotFound(err) {
+			return err
 		}
 		if err := m.unmountAll(name); err != nil {
 			return err

@@ -46,13 +46,32 @@ const (
 // until it is removed, whatever garbage collection does, and holds its parents.
 type Layers interface {
 	// Prepare makes a snapshot called key on the layers of chain, which then lasts
-	// through a loss of power. It is an AlreadyExists error if there is one.
-	Prepare(ctx context.Context, key, chain string) ([]mount.Mount, error)
+	// through a loss of power, labels included. It is an AlreadyExists error if
+	// there is one.
+	Prepare(ctx context.Context, key, chain string, labels map[string]string) ([]mount.Mount, error)
 	// Mounts returns the mounts of the snapshot, or a NotFound error.
 	Mounts(ctx context.Context, key string) ([]mount.Mount, error)
+	// Stat returns what the snapshot was made of, or a NotFound error.
+	Stat(ctx context.Context, key string) (Snapshot, error)
 	// Remove deletes the snapshot. It is no error if there is none.
 	Remove(ctx context.Context, key string) error
 }
+
+// Snapshot is what is kept of a snapshot beside its files.
+type Snapshot struct {
+	Created time.Time
+	Chain   string // of the layers that it is on
+	Labels  map[string]string
+}
+
+// Labels of the snapshot of an overlay, from which its record is made again.
+const (
+	pathLabel   = "io.slipway.volume.path"   // Source.Path
+	parentLabel = "io.slipway.volume.parent" // Image.Parent
+
+	// maxLabel is what containerd takes for a name and value, and some less.
+	maxLabel = 4000
+)
 
 // LayerLister is implemented by [Layers] that can tell which snapshots there
 // are; [Manager.CheckLeaks] finds left-over ones by it.
@@ -110,6 +129,10 @@ type record struct {
 	// Filled says how the volume was filled from a data image, or will be when
 	// Copy is settled.
 	Filled *filled `json:"filled,omitempty"`
+
+	// damaged is set, in memory only, if what is stored cannot be read: the name
+	// is all that is known.
+	damaged bool
 }
 
 const (
@@ -162,19 +185,31 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{cfg: cfg, records: records, locks: keylock.New(), volumes: map[string]*volume{}}
-	all, err := records.All()
+	return m, m.load(ctx)
+}
+
+// load reads the records. A volume whose record cannot be read keeps its name and
+// all that it has; Restore tries to make its record again.
+func (m *Manager) load(ctx context.Context) error {
+	all, err := m.records.All()
 	if err != nil && !errdefs.IsDataLoss(err) {
-		return nil, err
+		return err
 	}
 	if err != nil {
-		// The directory of a volume without a legible record is taken up by
-		// Restore, so its data is not lost.
-		cfg.Logger.ErrorContext(ctx, "volume records are damaged", slog.String("error", err.Error()))
+		m.cfg.Logger.ErrorContext(ctx, "volume records are damaged", slog.String("error", err.Error()))
 	}
-	for name, r := range all {
+	names, err := m.records.IDs()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		r, ok := all[name]
+		if !ok {
+			r = record{Name: name, damaged: true}
+		}
 		m.volumes[name] = newVolume(r)
 	}
-	return m, nil
+	return nil
 }
 
 func newVolume(r record) *volume {
@@ -305,9 +340,17 @@ func (m *Manager) api(r record) mobyvolume.Volume {
 	if r.Filled != nil {
 		v.Status = map[string]any{"method": r.Filled.Method, "parent": r.Filled.Parent}
 	}
+	if r.damaged {
+		v.Status = map[string]any{"error": errDamaged(r.Name).Error()}
+	}
 	return v
 }
 
 func errNoSuchVolume(name string) error {
 	return errdefs.ErrNotFound.WithMessage(fmt.Sprintf("get %s: no such volume", name))
+}
+
+func errDamaged(name string) error {
+	return errdefs.ErrDataLoss.WithMessage(fmt.Sprintf(
+		"the record of volume %[1]s cannot be read: its data is kept and cannot be used; docker volume rm %[1]s removes it", name))
 }
