@@ -57,8 +57,8 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestFaultTwoDaemons: on one data root the second is refused; on their own roots
-// and bridges they live side by side.
+// TestFaultTwoDaemons: on one data root, or with one bridge, the second is refused;
+// on their own roots and bridges they live side by side.
 func TestFaultTwoDaemons(t *testing.T) {
 	t.Parallel()
 	first := ownEngine(t)
@@ -68,6 +68,20 @@ func TestFaultTwoDaemons(t *testing.T) {
 		t.Errorf("a second daemon on the same data root: %+v", r)
 	}
 	second := ownEngine(t)
+	if err := second.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	r = second.Program(t.Context(), "--data-root", second.DataRoot, "--exec-root", second.ExecRoot, "--pidfile=", "--config-file", os.DevNull,
+		"--host", "unix://"+second.Socket, "--bridge", first.Bridge, "--bip", "10.252.1.1/24")
+	if want := "another slipwayd uses the bridge " + first.Bridge + ": choose another with --bridge\n"; r.Code != 1 || !strings.HasSuffix(r.Stderr, want) {
+		t.Errorf("a second daemon with the same bridge: %+v, want %q", r, want)
+	}
+	if problems, err := first.Check(); err != nil || len(problems) != 0 {
+		t.Errorf("the first daemon's network afterwards: %q, %v", problems, err)
+	}
+	if err := second.Start(); err != nil {
+		t.Fatal(err)
+	}
 	a, b := backgroundOn(t, first, "busybox", "sleep", "600"), backgroundOn(t, second, "busybox", "sleep", "600")
 	if got := first.MustDocker(t, "ps", "--format", "{{.Names}}"); got != a {
 		t.Errorf("the first has %q", got)

@@ -36,6 +36,13 @@
 // Readers (List, Get, Endpoints) take only Manager.mu: published records are
 // never changed in place.
 //
+// # Several daemons on one host
+//
+// Everything in the kernel is told apart by the name of the default bridge: other
+// bridges by their alias, the firewall by its table. New therefore claims the name
+// for the life of the daemon (firewall.Claim), before anything is changed. A bridge
+// that another daemon has made is refused too.
+//
 // # What the host must know
 //
 // Making a bridge turns on net.ipv4.ip_forward. Other programs' firewall chains

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -42,6 +43,7 @@ type Manager struct {
 	making    map[string]networkRecord           // by ID, networks whose name, bridge and subnet are taken but which are not there yet
 	sandboxes map[string]sandboxRecord           // by container ID
 	reserved  map[string][]*hostport.Reservation // by endpoint ID
+	claims    []io.Closer                        // bridges that are this daemon's alone
 }
 
 // networkState is a network in memory; the record in it is immutable.
@@ -50,8 +52,9 @@ type networkState struct {
 	pool *ipam.Pool // nil on host and none
 }
 
-// New loads the records. It changes nothing in the kernel: call Restore before any
-// other method that does.
+// New claims the bridge, so that no other daemon takes this one's interfaces for
+// leftovers of its own, and loads the records. It changes nothing else in the
+// kernel: call Restore before any other method that does.
 func New(_ context.Context, cfg Config) (*Manager, error) {
 	if cfg.BridgeName == "" {
 		cfg.BridgeName = DefaultBridge
@@ -75,17 +78,38 @@ func New(_ context.Context, cfg Config) (*Manager, error) {
 		networks: map[string]*networkState{}, names: map[string]string{}, making: map[string]networkRecord{},
 		sandboxes: map[string]sandboxRecord{}, reserved: map[string][]*hostport.Reservation{},
 	}
-	if m.networkRecords, err = state.NewBucket[networkRecord](cfg.State, "networks"); err != nil {
+	if err := m.claimBridge(cfg.BridgeName); err != nil {
 		return nil, err
 	}
-	if m.sandboxRecords, err = state.NewBucket[sandboxRecord](cfg.State, "sandboxes"); err != nil {
-		return nil, err
+	if err := m.load(); err != nil {
+		return nil, errors.Join(err, m.dropClaims())
 	}
-	return m, m.load()
+	return m, nil
+}
+
+// claimBridge makes the bridge this daemon's alone, until Close or the end of the process.
+func (m *Manager) claimBridge(name string) error {
+	claim, err := m.platform.claim(claimName(name))
+	if errdefs.IsUnavailable(err) {
+		return errdefs.ErrUnavailable.WithMessage(fmt.Sprintf("another slipwayd uses the bridge %s: choose another with --bridge", name))
+	}
+	if err != nil {
+		return fmt.Errorf("claiming the bridge %s: %w", name, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.claims = append(m.claims, claim)
+	return nil
 }
 
 // load fills memory from the records.
-func (m *Manager) load() error {
+func (m *Manager) load() (err error) {
+	if m.networkRecords, err = state.NewBucket[networkRecord](m.cfg.State, "networks"); err != nil {
+		return err
+	}
+	if m.sandboxRecords, err = state.NewBucket[sandboxRecord](m.cfg.State, "sandboxes"); err != nil {
+		return err
+	}
 	networks, err := m.networkRecords.All()
 	if err != nil {
 		return fmt.Errorf("loading networks: %w", err)
@@ -214,19 +238,27 @@ func (m *Manager) storeSandbox(s sandboxRecord) error {
 	return nil
 }
 
-// Close waits for what is being removed in the background and lets go of the reserved ports of the host. Containers stay connected, and
-// the next daemon's Restore takes them over.
+// Close waits for what is being removed in the background and lets go of the
+// reserved ports of the host and of the bridge. Containers stay connected, and the
+// next daemon's Restore takes them over.
 func (m *Manager) Close() error {
-	if err := m.awaitRemovals(context.Background()); err != nil {
-		return err
-	}
+	errs := []error{m.awaitRemovals(context.Background())}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var errs []error
 	for _, reservations := range m.reserved {
 		errs = append(errs, closeAll(reservations))
 	}
 	clear(m.reserved)
+	return errors.Join(append(errs, m.dropClaims())...)
+}
+
+// dropClaims requires m.mu, or that nobody else has the Manager yet.
+func (m *Manager) dropClaims() error {
+	var errs []error
+	for _, claim := range m.claims {
+		errs = append(errs, claim.Close())
+	}
+	m.claims = nil
 	return errors.Join(errs...)
 }
 

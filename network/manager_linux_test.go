@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 	"slipway/network/firewall"
 	"slipway/network/hostport"
+	"slipway/state"
 )
 
 func wantError(t *testing.T, err error, class error, text string) {
@@ -55,6 +57,41 @@ func TestDefaultNetworks(t *testing.T) {
 	if n.Options[optionBridge] != DefaultBridge || n.Options[optionDefaultBridge] != "true" {
 		t.Errorf("bridge has options %v", n.Options)
 	}
+}
+
+// A daemon whose default bridge another one has would take all of that one's
+// interfaces for leftovers.
+func TestBridgeIsOneDaemons(t *testing.T) {
+	d := newDaemon(t, nil)
+	d.guest("web", publish("8080:80/tcp"))
+	serve(t, d.ns("web"), "web", "80")
+	rival, dir := d.cfg, t.TempDir()
+	store, err := state.Open(filepath.Join(dir, "slipway.db"))
+	must(t, err)
+	rival.State, rival.ExecRoot = store, filepath.Join(dir, "run")
+	for range 2 { // a refusal leaves the claim where it is
+		_, err = New(t.Context(), rival)
+		wantError(t, err, errdefs.ErrUnavailable, "another slipwayd uses the bridge slipway0: choose another with --bridge")
+	}
+	must(t, store.Close())
+
+	// With another bridge they live side by side, and claims outlive a flush of all rules.
+	second := newDaemon(t, func(c *Config) { c.BridgeName = "slipway1" })
+	_, _, err = second.Create(t.Context(), mobynetwork.CreateRequest{Name: "stolen", Options: map[string]string{optionBridge: DefaultBridge}})
+	wantError(t, err, errdefs.ErrFailedPrecondition, "bridge slipway0: it belongs to the slipwayd of the bridge slipway0")
+	conn, err := nftables.New()
+	must(t, err)
+	conn.FlushRuleset()
+	must(t, conn.Flush())
+	_, err = firewall.Claim(claimName(DefaultBridge))
+	wantError(t, err, errdefs.ErrUnavailable, "another process")
+
+	// The next daemon has the bridge once the first is gone.
+	d.crash()
+	d.open()
+	d.restore(id("web"))
+	wantReach(t, "", "127.0.0.1:8080", "web")
+	wantNoLeaks(t, d, id("web"))
 }
 
 func TestSubnetAvoidsTheHosts(t *testing.T) {

@@ -50,7 +50,9 @@ func (m *Manager) Create(ctx context.Context, req mobynetwork.CreateRequest) (id
 	}
 	failpoint.Hit("network.create.recorded")
 	undo.Add(func(ctx context.Context) error { return m.platform.RemoveBridge(ctx, n.Bridge) })
-	if err := m.platform.EnsureBridge(ctx, n.bridge()); err != nil {
+	made := n.bridge()
+	made.Unrecorded = true
+	if err := m.platform.EnsureBridge(ctx, made); err != nil {
 		return "", "", fmt.Errorf("network %s: %w", n.Name, err)
 	}
 	failpoint.Hit("network.create.bridged")

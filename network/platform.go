@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"io"
 	"net/netip"
 
 	"slipway/network/bridge"
@@ -49,4 +50,7 @@ type platform struct {
 	filter
 	inspector
 	hostPrefixes func() ([]netip.Prefix, error)
+	// claim takes a name for this process on the whole host; ErrUnavailable if
+	// another process has it.
+	claim func(name string) (io.Closer, error)
 }

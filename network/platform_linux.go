@@ -11,5 +11,8 @@ func newPlatform(cfg Config) (platform, error) {
 		return platform{}, err
 	}
 	table := firewall.New(tableName(cfg.BridgeName), cfg.Logger)
-	return platform{links: driver, sandboxes: driver, filter: table, inspector: table, hostPrefixes: bridge.HostPrefixes}, nil
+	return platform{
+		links: driver, sandboxes: driver, filter: table, inspector: table,
+		hostPrefixes: bridge.HostPrefixes, claim: firewall.Claim,
+	}, nil
 }

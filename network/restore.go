@@ -33,7 +33,9 @@ func (m *Manager) Restore(ctx context.Context, live []string) error {
 		}
 		networks = append(networks, n.firewallNetwork())
 		failpoint.Hit("network.restore.bridge")
-		if err := m.platform.EnsureBridge(ctx, n.bridge()); err != nil {
+		b := n.bridge()
+		b.Unrecorded = b.Name == m.cfg.BridgeName // configured, and perhaps not before
+		if err := m.platform.EnsureBridge(ctx, b); err != nil {
 			if n.Name == mobynetwork.NetworkBridge {
 				return fmt.Errorf("default network: %w", err)
 			}
@@ -152,7 +154,10 @@ func (m *Manager) ensureDefaults(ctx context.Context) error {
 	}
 	if m.refuseActive(old) != nil {
 		m.log.WarnContext(ctx, "running containers are connected to the default network: its new configuration is applied when the daemon starts without them")
-		return nil
+		if old.Bridge == m.cfg.BridgeName {
+			return nil
+		}
+		return m.claimBridge(old.Bridge)
 	}
 	m.forgetNetwork(old.ID)
 	return m.adoptDefault(n)

@@ -19,7 +19,7 @@ type Config struct {
 	// ExecRoot is the directory, on a tmpfs, in which network namespaces are pinned.
 	ExecRoot string
 	// BridgeName is the bridge of the default network; "slipway0" if empty. Daemons
-	// on one host must have different ones.
+	// on one host must have different ones: New refuses one that is in use.
 	BridgeName string
 	// BIP is the default bridge's address with its prefix length; chosen if empty.
 	BIP string
@@ -171,7 +171,16 @@ func (r sandboxRecord) primary() (Endpoint, bool) {
 
 // tableName is the firewall table of the daemon with that bridge.
 func tableName(bridgeName string) string {
-	return "slipway-" + strings.Map(func(r rune) rune {
+	return "slipway-" + inTableName(bridgeName)
+}
+
+// claimName is what that daemon claims. It never is another daemon's table.
+func claimName(bridgeName string) string {
+	return "slipwayd-" + inTableName(bridgeName)
+}
+
+func inTableName(bridgeName string) string {
+	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.' {
 			return r
 		}

@@ -23,6 +23,10 @@ type Bridge struct {
 	Name    string
 	Address netip.Prefix // the containers' gateway, with the subnet's length
 	MTU     int          // bytes; 0 leaves the kernel's default
+	// Unrecorded is a bridge that was not known to be ours: one that another daemon
+	// has made is refused. Otherwise it is ours, though its alias may be of a time
+	// when the daemon had another default bridge.
+	Unrecorded bool
 }
 
 // Link is a veth pair between a bridge and a sandbox.

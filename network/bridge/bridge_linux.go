@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
@@ -55,6 +56,9 @@ func (d *Driver) findOrAddBridge(b Bridge) (netlink.Link, error) {
 		if link.Type() != "bridge" {
 			return nil, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf(
 				"the interface %s exists and is a %s, not a bridge", b.Name, link.Type()))
+		}
+		if owner, made := strings.CutPrefix(link.Attrs().Alias, aliasPrefix); b.Unrecorded && made && link.Attrs().Alias != d.alias {
+			return nil, errdefs.ErrFailedPrecondition.WithMessage("it belongs to the slipwayd of the bridge " + owner)
 		}
 		if b.MTU > 0 && link.Attrs().MTU != b.MTU {
 			err = netlink.LinkSetMTU(link, b.MTU)

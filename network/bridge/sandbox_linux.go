@@ -19,9 +19,12 @@ type Driver struct {
 	alias string
 }
 
+// aliasPrefix is what the aliases of all daemons' bridges begin with.
+const aliasPrefix = "slipway:"
+
 // New prepares the directory for the namespaces.
 func New(cfg Config) (*Driver, error) {
-	d := &Driver{netns: filepath.Join(cfg.ExecRoot, "netns"), alias: "slipway:" + cfg.Owner}
+	d := &Driver{netns: filepath.Join(cfg.ExecRoot, "netns"), alias: aliasPrefix + cfg.Owner}
 	if err := os.MkdirAll(d.netns, 0o750); err != nil {
 		return nil, fmt.Errorf("directory of the network namespaces: %w", err)
 	}
