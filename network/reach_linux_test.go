@@ -108,6 +108,57 @@ func TestLoopbackPortIsNotReachedByNeighbour(t *testing.T) {
 	wantBlocked(t, outside, "127.0.0.1:5433") // a server of the host, reachable only because of route_localnet
 }
 
+// A container must not pass for the host itself, whose services trust the loopback.
+// No setting of the host but our own route_localnet lets such a packet in.
+func TestLoopbackSourceIsDropped(t *testing.T) {
+	d := newDaemon(t, nil)
+	neighbour(t)
+	web := d.guest("web", publish("127.0.0.1:8080:80/tcp"))
+	serve(t, d.ns("web"), "web", "80")
+	for _, name := range []string{"all", DefaultBridge} {
+		sysctl(t, "", "net/ipv4/conf/"+name+"/rp_filter", "0") // the kernel's default, not every distribution's
+	}
+	sysctl(t, d.ns("web"), "net/ipv4/conf/all/route_localnet", "1") // sends what otherwise takes a raw socket
+	heard, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "udp4", ":5300")
+	must(t, err)
+	defer heard.Close()
+	send := func(source, host string) {
+		t.Helper()
+		must1(t)(in(t, d.ns("web"), func() (struct{}, error) {
+			dialer := &net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(source)}}
+			c, err := dialer.DialContext(t.Context(), "udp4", host+":5300")
+			if err != nil {
+				return struct{}{}, err
+			}
+			defer c.Close()
+			_, err = c.Write([]byte(source))
+			return struct{}{}, err
+		}))
+	}
+	receive := func(patience time.Duration) string {
+		t.Helper()
+		must(t, heard.SetReadDeadline(time.Now().Add(patience)))
+		buffer := make([]byte, 64)
+		n, _, err := heard.ReadFrom(buffer)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		return string(buffer[:n])
+	}
+	for _, host := range []string{web.Gateway.String(), "10.99.0.1"} {
+		send("127.0.0.5", host)
+		if got := receive(shortly); got != "" {
+			t.Errorf("a datagram to %s came in as from %s", host, got)
+		}
+		own := web.Address.Addr().String()
+		send(own, host)
+		if got := receive(patience); got != own {
+			t.Errorf("the host got %q on %s, want a datagram from %s", got, host, own)
+		}
+	}
+	wantReach(t, "", "127.0.0.1:8080", "web")
+}
+
 func TestContainersAmongThemselves(t *testing.T) {
 	withAndWithoutBridgeNetfilter(t, testContainersAmongThemselves)
 }

@@ -37,7 +37,7 @@ func (d *Driver) EnsureBridge(ctx context.Context, b Bridge) error {
 	for name, value := range map[string]string{
 		"net/ipv6/conf/" + b.Name + "/disable_ipv6": "1",
 		// Connections from the host's loopback to published ports leave through the
-		// bridge; the firewall drops what tries the other way.
+		// bridge; the firewall drops what comes in by it for the loopback, or as from it.
 		"net/ipv4/conf/" + b.Name + "/route_localnet": "1",
 	} {
 		if err := setSysctl(name, value); err != nil {

@@ -16,7 +16,7 @@
 //	  map addr_ports { ipv4_addr . proto . port : ipv4_addr . port }  published on one host address
 //	  map any_ports  { proto . port : ipv4_addr . port }              published on all of them
 //
-//	  chain raw          prerouting, raw:   nothing from a wire may be for 127.0.0.0/8
+//	  chain raw          prerouting, raw:   nothing from a wire may be for 127.0.0.0/8, or from it
 //	  chain prerouting   dstnat:            the two maps
 //	  chain output       dstnat:            the two maps, for the host's own connections
 //	  chain forward      filter:            see forwardRules

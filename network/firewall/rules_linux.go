@@ -61,16 +61,28 @@ func (l *layout) build(conn *nftables.Conn) error {
 	return nil
 }
 
-// rawRules drop what claims to be for the loopback network but came from a wire.
-// The kernel drops it too, unless route_localnet is on, which our bridges need.
+// rawRules drop what claims to be for the loopback network, or from it, but came
+// from a wire. The kernel drops it too, unless route_localnet is on, which our
+// bridges need. Programs of the host trust such a source to be the host itself. The
+// answers of a published port are not among it: the host's own connections reach
+// the container from the bridge's address (masqueradeRules).
 func rawRules() []rule {
-	return []rule{{
+	return []rule{loopbackFromWire(offsetDestination), loopbackFromWire(offsetSource)}
+}
+
+func loopbackFromWire(offset uint32) rule {
+	return append(rule{
 		&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: reg0},
 		&expr.Cmp{Op: expr.CmpOpNeq, Register: reg0, Data: ifname("lo")},
-		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: offsetDestination, Len: 1},
+	}, append(loopback(offset), verdict(expr.VerdictDrop))...)
+}
+
+// loopback matches if the address at the offset is in 127.0.0.0/8.
+func loopback(offset uint32) rule {
+	return rule{
+		&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 1},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{127}},
-		verdict(expr.VerdictDrop),
-	}}
+	}
 }
 
 // redirectRules look the destination up in the two maps: first the exact host
@@ -131,10 +143,7 @@ func (l *layout) masqueradeRules() []rule {
 			&expr.Lookup{SourceRegister: reg0, SetName: l.hairpin.Name, SetID: l.hairpin.ID},
 			&expr.Masq{}),
 		// From the host's loopback to a published port.
-		append(member(l.bridges, oif),
-			&expr.Payload{DestRegister: reg0, Base: expr.PayloadBaseNetworkHeader, Offset: offsetSource, Len: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{127}},
-			&expr.Masq{}),
+		append(append(member(l.bridges, oif), loopback(offsetSource)...), &expr.Masq{}),
 	}
 }
 
