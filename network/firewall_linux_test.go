@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -131,4 +132,63 @@ func TestWatchRepairs(t *testing.T) {
 	cancel(errors.New("enough"))
 	must(t, <-watched)
 	wantNoLeaks(t, d, id("web"))
+}
+
+// Lost members of sets and maps come back as well, and nothing is rebuilt for no reason.
+func TestWatchRepairsElements(t *testing.T) {
+	d := newDaemon(t, nil)
+	outside := neighbour(t)
+	serve(t, outside, "outside", "80")
+	d.guest("web", publish("8080:80/tcp", "127.0.0.1:8081:80/tcp", "5353:53/udp"))
+	serve(t, d.ns("web"), "web", "80")
+	for _, name := range []string{"second", "third"} { // subnets side by side
+		must1(t)(d.Create(t.Context(), mobynetwork.CreateRequest{Name: name}))
+	}
+	must1(t)(d.Create(t.Context(), mobynetwork.CreateRequest{Name: "inner", Internal: true}))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	watched := make(chan error, 1)
+	go func() { watched <- d.Watch(ctx) }()
+	time.Sleep(100 * time.Millisecond) // until it listens
+	conn, err := nftables.New()
+	must(t, err)
+	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName(DefaultBridge)}
+	works := func() bool {
+		for _, address := range []string{"127.0.0.1:8080", "127.0.0.1:8081"} {
+			if got, _, err := ask(t, "", address, shortly); err != nil || got != "web" {
+				return false
+			}
+		}
+		got, seen, err := ask(t, d.ns("web"), "10.99.0.2:80", shortly)
+		return err == nil && got == "outside" && seen == "10.99.0.1"
+	}
+	for _, name := range []string{"any_ports", "addr_ports", "masq", "bridges"} {
+		set, err := conn.GetSetByName(table, name)
+		must(t, err)
+		conn.FlushSet(set)
+		must(t, conn.Flush())
+		if works() {
+			t.Errorf("all works without set %s", name)
+		}
+		deadline := time.Now().Add(patience)
+		for !works() && time.Now().Before(deadline) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if !works() {
+			t.Fatalf("set %s was emptied and not filled again", name)
+		}
+	}
+
+	// A chain of somebody else's in the table would go with a rebuild.
+	conn.AddChain(&nftables.Chain{Name: "guest", Table: table})
+	must(t, conn.Flush())
+	d.guest("other", publish("8082:80/tcp"))
+	time.Sleep(time.Second)
+	chains, err := conn.ListChainsOfTableFamily(table.Family)
+	must(t, err)
+	if !slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == "guest" }) {
+		t.Error("the table was rebuilt, though nothing was missing")
+	}
+	cancel(errors.New("enough"))
+	must(t, <-watched)
+	wantNoLeaks(t, d, id("web"), id("other"))
 }

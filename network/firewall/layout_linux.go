@@ -53,6 +53,10 @@ type elements struct {
 	values []nftables.SetElement
 }
 
+func (l *layout) elements(networks []Network, forwards []Forward) []elements {
+	return append(l.networkElements(networks), l.forwardElements(forwards)...)
+}
+
 func (l *layout) networkElements(networks []Network) []elements {
 	bridges, internal := elements{set: l.bridges}, elements{set: l.internal}
 	peers, masq, hairpin := elements{set: l.peers}, elements{set: l.masq}, elements{set: l.hairpin}

@@ -186,7 +186,7 @@ func (t *Table) apply(networks []Network, forwards []Forward, op operation) erro
 		return nil
 	}
 	err := t.transact(func(conn *nftables.Conn) error {
-		return t.change(conn, networks, forwards, op)
+		return change(conn, t.elements(networks, forwards), op)
 	})
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) {
 		return t.rebuild()
@@ -195,20 +195,23 @@ func (t *Table) apply(networks []Network, forwards []Forward, op operation) erro
 }
 
 func (t *Table) rebuild() error {
-	networks := slices.Collect(maps.Values(t.networks))
-	forwards := slices.Collect(maps.Values(t.forwards))
 	return t.transact(func(conn *nftables.Conn) error {
 		conn.AddTable(t.table)
 		conn.DelTable(t.table)
 		if err := t.build(conn); err != nil {
 			return err
 		}
-		return t.change(conn, networks, forwards, (*nftables.Conn).SetAddElements)
+		return change(conn, t.wanted(), (*nftables.Conn).SetAddElements)
 	})
 }
 
-func (t *Table) change(conn *nftables.Conn, networks []Network, forwards []Forward, op operation) error {
-	for _, e := range append(t.networkElements(networks), t.forwardElements(forwards)...) {
+// wanted is everything that should be in the sets and maps.
+func (t *Table) wanted() []elements {
+	return t.elements(slices.Collect(maps.Values(t.networks)), slices.Collect(maps.Values(t.forwards)))
+}
+
+func change(conn *nftables.Conn, all []elements, op operation) error {
+	for _, e := range all {
 		for part := range slices.Chunk(e.values, chunk) {
 			if err := op(conn, e.set, part); err != nil {
 				return fmt.Errorf("set %s: %w", e.set.Name, err)

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -17,8 +20,9 @@ import (
 const quiet = 300 * time.Millisecond
 
 // Watch keeps the table as it should be until ctx ends: it builds it again when
-// somebody has flushed the host's rules, and joins iptables' FORWARD chain when
-// somebody, such as a Docker that starts later, makes it drop.
+// somebody has flushed the host's rules, or a set or map of ours, and joins
+// iptables' FORWARD chain when somebody, such as a Docker that starts later, makes
+// it drop.
 func (t *Table) Watch(ctx context.Context) error {
 	conn, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{Groups: 1 << (unix.NFNLGRP_NFTABLES - 1)})
 	if err != nil {
@@ -63,7 +67,7 @@ func awaitQuiet(ctx context.Context, conn *netlink.Conn) error {
 	}
 }
 
-// repair rebuilds the table if it is gone or has been emptied, and joins.
+// repair rebuilds the table if it is gone or anything in it was, and joins.
 func (t *Table) repair() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -74,27 +78,69 @@ func (t *Table) repair() error {
 	if err != nil {
 		return err
 	}
+	whole, err := t.whole(conn)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		if err := t.rebuild(); err != nil {
+			return err
+		}
+		// Meanwhile, datagrams to published ports were the host's own.
+		err = forgetFlows(slices.Collect(maps.Values(t.forwards)))
+	}
+	return errors.Join(err, t.join())
+}
+
+// whole reports whether the kernel's table has all of its chains with rules in
+// them, and in its sets and maps what should be there and nothing else.
+func (t *Table) whole(conn *nftables.Conn) (bool, error) {
 	chains, err := conn.ListChainsOfTableFamily(t.table.Family)
 	if err != nil {
-		return fmt.Errorf("listing firewall chains: %w", err)
+		return false, fmt.Errorf("listing firewall chains: %w", err)
 	}
-	whole := 0
+	filled := 0
 	for _, c := range chains {
 		if c.Table.Name != t.table.Name {
 			continue
 		}
 		rules, err := conn.GetRules(t.table, c)
 		if err != nil {
-			return fmt.Errorf("listing firewall chain %s: %w", c.Name, err)
+			return false, fmt.Errorf("listing firewall chain %s: %w", c.Name, err)
 		}
 		if len(rules) > 0 {
-			whole++
+			filled++
 		}
 	}
-	if whole < chainCount {
-		if err := t.rebuild(); err != nil {
-			return err
+	if filled < chainCount {
+		return false, nil // and perhaps without its sets
+	}
+	for _, wanted := range t.wanted() {
+		present, err := conn.GetSetElements(wanted.set)
+		if err != nil {
+			return false, fmt.Errorf("firewall set %s: %w", wanted.set.Name, err)
+		}
+		if !sameElements(present, wanted.values) {
+			return false, nil
 		}
 	}
-	return t.join()
+	return true, nil
+}
+
+// sameElements compares what decides where a packet goes, in any order.
+func sameElements(a, b []nftables.SetElement) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	type member struct {
+		key, value string
+		last       bool
+	}
+	members := make(map[member]bool, len(a))
+	for _, e := range a {
+		members[member{string(e.Key), string(e.Val), e.IntervalEnd}] = true
+	}
+	return !slices.ContainsFunc(b, func(e nftables.SetElement) bool {
+		return !members[member{string(e.Key), string(e.Val), e.IntervalEnd}]
+	})
 }
