@@ -14,6 +14,7 @@
 //	sandboxes/<container ID> sandboxRecord
 //	  Endpoints[]            address (the lease), MAC, interface names, published ports
 //	  Gated                  the ports are reserved, but not yet redirected
+//	forwarding/host          forwardingRecord: the boot in which we turned forwarding on
 //
 // A lease of an address or of a host port is part of the record of the endpoint
 // that uses it. Records are written before the kernel is changed and removed after
@@ -45,7 +46,15 @@
 //
 // # What the host must know
 //
-// Making a bridge turns on net.ipv4.ip_forward. Other programs' firewall chains
+// Containers need net.ipv4.ip_forward, which makes the whole host a router. If it
+// was off, the firewall keeps dropping what would pass between two interfaces none of
+// which is a bridge (firewall.Table.Guard), until the next boot, also if somebody
+// else wants forwarding meanwhile; that cannot be seen. A host that is to route has
+// the setting in sysctl.d, so that it is on before the daemon starts, and then no
+// such rule. Packets of other bridges are left to those who made them; a LAN that is
+// on a bridge is one of these.
+//
+// Other programs' firewall chains
 // that drop forwarded packets would cut containers off: iptables' FORWARD, which
 // Docker and ufw use, is joined; Conflicts names others.
 package network

@@ -273,6 +273,12 @@ func wantBlocked(tb testing.TB, from, address string) {
 // as its router for everything.
 func neighbour(tb testing.TB) (path string) {
 	tb.Helper()
+	return machine(tb, "out0", "10.99.0")
+}
+
+// machine is one on the link of the host, .2 in the net of which the host is .1.
+func machine(tb testing.TB, link, net24 string) (path string) {
+	tb.Helper()
 	needRoot(tb)
 	path = filepath.Join(tb.TempDir(), "ns")
 	must(tb, os.WriteFile(path, nil, 0o600))
@@ -285,21 +291,21 @@ func neighbour(tb testing.TB) (path string) {
 	})
 	must(tb, err)
 	tb.Cleanup(func() { _ = unix.Unmount(path, unix.MNT_DETACH); _ = ns.Close() })
-	veth := netlink.NewVeth(netlink.LinkAttrs{Name: "out0", Flags: net.FlagUp})
+	veth := netlink.NewVeth(netlink.LinkAttrs{Name: link, Flags: net.FlagUp})
 	veth.PeerName, veth.PeerNamespace = "wire0", netlink.NsFd(ns)
 	must(tb, netlink.LinkAdd(veth))
 	tb.Cleanup(func() { must(tb, netlink.LinkDel(veth)) })
-	addr, err := netlink.ParseAddr("10.99.0.1/24")
+	addr, err := netlink.ParseAddr(net24 + ".1/24")
 	must(tb, err)
 	must(tb, netlink.AddrAdd(veth, addr))
 	_, err = in(tb, path, func() (struct{}, error) {
 		link, err := netlink.LinkByName("wire0")
 		must(tb, err)
-		addr, err := netlink.ParseAddr("10.99.0.2/24")
+		addr, err := netlink.ParseAddr(net24 + ".2/24")
 		must(tb, err)
 		must(tb, netlink.AddrAdd(link, addr))
 		must(tb, netlink.LinkSetUp(link))
-		return struct{}{}, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.IPv4(10, 99, 0, 1)})
+		return struct{}{}, netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP(net24 + ".1")})
 	})
 	must(tb, err)
 	return path

@@ -34,8 +34,9 @@ type Manager struct {
 	locks    *keylock.Locker
 	log      *slog.Logger
 
-	networkRecords *state.Bucket[networkRecord]
-	sandboxRecords *state.Bucket[sandboxRecord]
+	networkRecords    *state.Bucket[networkRecord]
+	sandboxRecords    *state.Bucket[sandboxRecord]
+	forwardingRecords *state.Bucket[forwardingRecord]
 
 	mu        sync.Mutex
 	networks  map[string]*networkState           // by ID
@@ -108,6 +109,9 @@ func (m *Manager) load() (err error) {
 		return err
 	}
 	if m.sandboxRecords, err = state.NewBucket[sandboxRecord](m.cfg.State, "sandboxes"); err != nil {
+		return err
+	}
+	if m.forwardingRecords, err = state.NewBucket[forwardingRecord](m.cfg.State, "forwarding"); err != nil {
 		return err
 	}
 	networks, err := m.networkRecords.All()

@@ -50,6 +50,12 @@ func (m *Manager) Create(ctx context.Context, req mobynetwork.CreateRequest) (id
 	}
 	failpoint.Hit("network.create.recorded")
 	undo.Add(func(ctx context.Context) error { return m.platform.RemoveBridge(ctx, n.Bridge) })
+	if err := m.guardHost(ctx); err != nil {
+		return "", "", err
+	}
+	if err := m.platform.EnableForwarding(); err != nil {
+		return "", "", err
+	}
 	made := n.bridge()
 	made.Unrecorded = true
 	if err := m.platform.EnsureBridge(ctx, made); err != nil {

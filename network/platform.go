@@ -9,6 +9,13 @@ import (
 	"slipway/network/firewall"
 )
 
+// router is the host in its part between the interfaces.
+type router interface {
+	// Forwarding reports whether the host forwards packets, and in which boot.
+	Forwarding() (on bool, boot string, err error)
+	EnableForwarding() error
+}
+
 // links makes bridges, namespaces and the interfaces between them. All methods
 // are idempotent.
 type links interface {
@@ -33,6 +40,9 @@ type filter interface {
 	RemoveNetwork(ctx context.Context, n firewall.Network) error
 	Open(ctx context.Context, forwards []firewall.Forward) error
 	Close(ctx context.Context, forwards []firewall.Forward) error
+	// Guard keeps interfaces that are no bridges apart, from the next Reset on if
+	// there was none yet.
+	Guard(ctx context.Context) error
 }
 
 // inspector reads back what the firewall really does, and keeps it so.
@@ -45,6 +55,7 @@ type inspector interface {
 
 // platform is what an operating system must bring.
 type platform struct {
+	router
 	links
 	sandboxes
 	filter

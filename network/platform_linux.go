@@ -12,7 +12,7 @@ func newPlatform(cfg Config) (platform, error) {
 	}
 	table := firewall.New(tableName(cfg.BridgeName), cfg.Logger)
 	return platform{
-		links: driver, sandboxes: driver, filter: table, inspector: table,
+		router: driver, links: driver, sandboxes: driver, filter: table, inspector: table,
 		hostPrefixes: bridge.HostPrefixes, claim: firewall.Claim,
 	}, nil
 }

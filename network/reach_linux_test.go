@@ -159,6 +159,58 @@ func TestLoopbackSourceIsDropped(t *testing.T) {
 	wantReach(t, "", "127.0.0.1:8080", "web")
 }
 
+// A host that forwards packets only since we need it does not become a router
+// between its own interfaces.
+func TestHostIsNoRouter(t *testing.T) {
+	needRoot(t)
+	const forward = "net/ipv4/ip_forward"
+	before, err := os.ReadFile("/proc/sys/" + forward)
+	must(t, err)
+	t.Cleanup(func() { sysctl(t, "", forward, string(before)) })
+	sysctl(t, "", forward, "0")
+	left, right := machine(t, "out0", "10.99.0"), machine(t, "out1", "10.98.0")
+	serve(t, right, "right", "80")
+	d := newDaemon(t, nil)
+	d.guest("web", publish("8080:80/tcp"))
+	serve(t, d.ns("web"), "web", "80")
+	other := newDaemon(t, func(c *Config) { c.BridgeName = "slipway1" }) // finds forwarding turned on
+	other.guest("far", publish("8081:80/tcp"))
+	serve(t, other.ns("far"), "far", "80")
+	check := func(when string) {
+		t.Helper()
+		t.Log(when)
+		wantBlocked(t, left, "10.98.0.2:80")
+		wantReach(t, "", "10.98.0.2:80", "right")
+		for _, c := range []struct{ ns, published, name string }{{d.ns("web"), "10.99.0.1:8080", "web"}, {other.ns("far"), "10.99.0.1:8081", "far"}} {
+			wantReach(t, c.ns, "10.98.0.2:80", "right")
+			wantReach(t, left, c.published, c.name)
+		}
+	}
+	check("at first")
+	d.crash()
+	d.open()
+	d.restore(id("web"))
+	check("after a restart")
+	sysctl(t, "", forward, "0")
+	must1(t)(d.Create(t.Context(), mobynetwork.CreateRequest{Name: "second"}))
+	check("turned off and on again")
+
+	// Now somebody turns it on before the daemon starts, in another boot.
+	record, err := d.forwardingRecords.Get(forwardingKey)
+	must(t, err)
+	record.Boot = "an earlier one"
+	must(t, d.forwardingRecords.Put(forwardingKey, record))
+	d.crash()
+	d.open()
+	d.restore(id("web"))
+	wantReach(t, left, "10.98.0.2:80", "right")
+	wantReach(t, left, "10.99.0.1:8080", "web")
+
+	sysctl(t, "", forward, "0") // and a daemon that runs sees it go
+	must1(t)(d.Create(t.Context(), mobynetwork.CreateRequest{Name: "third"}))
+	check("turned off later")
+}
+
 func TestContainersAmongThemselves(t *testing.T) {
 	withAndWithoutBridgeNetfilter(t, testContainersAmongThemselves)
 }

@@ -26,6 +26,11 @@ func (m *Manager) Restore(ctx context.Context, live []string) error {
 	if err := m.ensureDefaults(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit("network.restore.forwarding")
+	if err := m.guardHost(ctx); err != nil {
+		return err
+	}
+	failpoint.Hit("network.restore.guarded")
 	var networks []firewall.Network
 	for _, n := range m.snapshot() {
 		if n.Bridge == "" {
@@ -54,6 +59,9 @@ func (m *Manager) Restore(ctx context.Context, live []string) error {
 		return err
 	}
 	failpoint.Hit("network.restore.filtered")
+	if err := m.platform.EnableForwarding(); err != nil {
+		return err
+	}
 	return m.sweep(ctx, alive)
 }
 

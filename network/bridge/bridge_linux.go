@@ -19,13 +19,32 @@ import (
 // maxListTries is far above what even a host that starts containers all the time needs.
 const maxListTries = 100
 
+const forwarding = "net/ipv4/ip_forward"
+
+// Forwarding reports whether the host forwards packets between its interfaces, and
+// the identity of this boot of the machine, with which that ends.
+func (d *Driver) Forwarding() (on bool, boot string, err error) {
+	value, err := os.ReadFile("/proc/sys/" + forwarding)
+	if err != nil {
+		return false, "", fmt.Errorf("sysctl %s: %w", forwarding, err)
+	}
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return false, "", fmt.Errorf("identity of this boot: %w", err)
+	}
+	return string(bytes.TrimSpace(value)) != "0", string(bytes.TrimSpace(id)), nil
+}
+
+// EnableForwarding makes the host forward packets, which containers need, between
+// all of its interfaces: what may pass is the firewall's to decide.
+func (d *Driver) EnableForwarding() error {
+	return setSysctl(forwarding, "1")
+}
+
 // EnsureBridge makes the bridge, or completes one that is there.
 func (d *Driver) EnsureBridge(ctx context.Context, b Bridge) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	}
-	if err := setSysctl("net/ipv4/ip_forward", "1"); err != nil {
-		return err
 	}
 	link, err := d.findOrAddBridge(b)
 	if err != nil {

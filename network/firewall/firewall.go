@@ -26,7 +26,8 @@
 // Beside it there is an empty table, for as long as the daemon runs, that keeps
 // other daemons off its bridge: see Claim.
 //
-// Rules never change: networks and ports are set elements, added and removed by
+// Rules never change, but for those of Guard, which a host has that forwards
+// packets for us alone: networks and ports are set elements, added and removed by
 // key, so that the cost of a packet and of a change do not grow with the number
 // of containers. Each method is one transaction: all of it happens or nothing.
 //

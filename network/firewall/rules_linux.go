@@ -22,6 +22,12 @@ const (
 	statusDNAT                      = 1 << 5 // IPS_DST_NAT: the connection was redirected
 )
 
+// The kinds of a packet's interfaces, as ip link shows them; the library has no names for these.
+const (
+	metaIIFKind = expr.MetaKey(26) // NFT_META_IIFKIND
+	metaOIFKind = expr.MetaKey(27) // NFT_META_OIFKIND
+)
+
 // chainCount is how many chains build makes; each has rules.
 const chainCount = 5
 
@@ -29,7 +35,11 @@ const chainCount = 5
 type rule []expr.Any
 
 // build adds the table with its sets, chains and rules to the batch.
-func (l *layout) build(conn *nftables.Conn) error {
+func (l *layout) build(conn *nftables.Conn, guarded bool) error {
+	forwardRules := l.forwardRules()
+	if guarded {
+		forwardRules = append(forwardRules, guardRules()...)
+	}
 	conn.AddTable(l.table)
 	for _, set := range l.sets() {
 		if err := conn.AddSet(set, nil); err != nil {
@@ -47,7 +57,7 @@ func (l *layout) build(conn *nftables.Conn) error {
 		{"raw", filter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw, rawRules()},
 		{"prerouting", nat, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest, l.redirectRules()},
 		{"output", nat, nftables.ChainHookOutput, nftables.ChainPriorityNATDest, l.redirectRules()},
-		{"forward", filter, nftables.ChainHookForward, nftables.ChainPriorityFilter, l.forwardRules()},
+		{"forward", filter, nftables.ChainHookForward, nftables.ChainPriorityFilter, forwardRules},
 		{"postrouting", nat, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource, l.masqueradeRules()},
 	} {
 		policy := nftables.ChainPolicyAccept
@@ -125,6 +135,29 @@ func (l *layout) forwardRules() []rule {
 		// Connections to published ports: the maps have redirected them here.
 		append(append(member(l.bridges, oif), redirected()...), accept),
 		append(member(l.bridges, oif), drop),
+	}
+}
+
+// guardRules leave the host what it was before we made it forward packets: no
+// router between its own interfaces. They come after forwardRules. All bridges may
+// pass packets on, not only ours: other daemons and engines whose containers or
+// machines are on one find forwarding turned on already, and decide about it in
+// rules of their own.
+func guardRules() []rule {
+	return []rule{
+		append(isBridge(metaIIFKind), verdict(expr.VerdictAccept)),
+		append(isBridge(metaOIFKind), verdict(expr.VerdictAccept)),
+		append(established(), verdict(expr.VerdictAccept)), // from before, if single interfaces did forward
+		{verdict(expr.VerdictDrop)},
+	}
+}
+
+// isBridge cannot be inverted: no condition on its kind is true of an interface
+// that has none, such as a network card.
+func isBridge(kind expr.MetaKey) rule {
+	return rule{
+		&expr.Meta{Key: kind, Register: reg0},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: ifname("bridge")},
 	}
 }
 

@@ -34,6 +34,7 @@ type Table struct {
 	conn     *nftables.Conn     // nil until needed, and after an error
 	networks map[string]Network // by bridge
 	forwards map[entrance]Forward
+	guarded  bool
 }
 
 // entrance is what a forward occupies on the host.
@@ -71,6 +72,24 @@ func (t *Table) Reset(ctx context.Context, networks []Network, forwards []Forwar
 	}
 	t.tryJoin(ctx)
 	return nil
+}
+
+// Guard drops forwarded packets between interfaces none of which is a bridge. Where
+// the table is not built yet, it is a part of it from Reset on.
+func (t *Table) Guard(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.guarded {
+		return nil
+	}
+	t.guarded = true
+	if len(t.networks) == 0 {
+		return nil
+	}
+	return t.rebuild()
 }
 
 // settle does what goes with a change of the table but is no reason to take it back.
@@ -198,7 +217,7 @@ func (t *Table) rebuild() error {
 	return t.transact(func(conn *nftables.Conn) error {
 		conn.AddTable(t.table)
 		conn.DelTable(t.table)
-		if err := t.build(conn); err != nil {
+		if err := t.build(conn, t.guarded); err != nil {
 			return err
 		}
 		return change(conn, t.wanted(), (*nftables.Conn).SetAddElements)
