@@ -3,7 +3,6 @@ package testutil
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -77,7 +76,7 @@ func (d *Daemon) Destroy() error {
 		problems = append(problems, errors.New("the race detector found:\n"+races))
 	}
 	d.killProcesses()
-	problems = append(problems, d.unmountAll(), d.removeBridge())
+	problems = append(problems, d.unmountAll(), d.removeNetworks())
 	if errors.Join(problems...) == nil {
 		problems = append(problems, os.RemoveAll(d.Root))
 	}
@@ -181,7 +180,7 @@ func (d *Daemon) Reboot() error {
 	d.Kill()
 	d.killProcesses()
 	unix.Sync()
-	return errors.Join(d.unmountAll(), d.removeBridge(), os.RemoveAll(d.ExecRoot))
+	return errors.Join(d.unmountAll(), d.removeNetworks(), os.RemoveAll(d.ExecRoot))
 }
 
 // LogKeeper is the process that reads the containers' output.
@@ -211,9 +210,29 @@ func (d *Daemon) Mounts() ([]string, error) {
 	return out, err
 }
 
-func (d *Daemon) removeBridge() error {
-	if _, err := net.InterfaceByName(d.Bridge); err != nil {
-		return nil //nolint:nilerr // gone already
+// removeNetworks takes away the daemon's bridges, which it marks by an alias, and
+// its firewall table.
+func (d *Daemon) removeNetworks() error {
+	var errs []error
+	aliases, err := filepath.Glob("/sys/class/net/*/ifalias")
+	errs = append(errs, err)
+	for _, path := range aliases {
+		alias, err := os.ReadFile(path)
+		if err != nil || strings.TrimSpace(string(alias)) != "slipway:"+d.Bridge {
+			continue // another's, or gone
+		}
+		if name := filepath.Base(filepath.Dir(path)); run("ip", "link", "delete", name) != nil && exists(filepath.Dir(path)) {
+			errs = append(errs, fmt.Errorf("the interface %s cannot be deleted", name))
+		}
 	}
-	return run("ip", "link", "delete", d.Bridge)
+	table := []string{"table", "ip", "slipway-" + d.Bridge}
+	if run("nft", append([]string{"list"}, table...)...) == nil {
+		errs = append(errs, run("nft", append([]string{"delete"}, table...)...))
+	}
+	return errors.Join(errs...)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
