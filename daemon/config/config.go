@@ -136,5 +136,4 @@ type Pool struct {
 // Registries says how to reach registries.
 type Registries struct {
 	Insecure []string // "host[:port]" or a CIDR: no TLS, or no verification
-	Mirrors  []string // URLs tried before Docker Hub
 }

@@ -17,6 +17,7 @@ type option struct {
 	key         string // "" for a setting that only the command line has
 	arg         string // what the value is, for the usage text; "" for a switch
 	usage       string
+	hidden      bool // not in the usage text
 
 	set  func(string) error          // takes one value from the command line
 	load func(json.RawMessage) error // takes the whole value from the file
@@ -156,6 +157,17 @@ func pairs(p *map[string]string, o option) *option {
 		return bracket(out)
 	}
 	o.arg = "map"
+	return &o
+}
+
+// notYet is a setting of dockerd's that is refused: taken without an effect, it
+// would let its user believe in one.
+func notYet(o option) *option {
+	errNotYet := errors.New("not supported yet")
+	o.set = func(string) error { return errNotYet }
+	o.load = func(json.RawMessage) error { return errNotYet }
+	o.get = func() string { return "" }
+	o.arg, o.hidden = "string", true
 	return &o
 }
 

@@ -68,7 +68,7 @@ func (s *settings) listenOptions() []*option {
 		text(&s.tls.Key, option{flag: "tlskey", key: "tlskey", usage: "Path to TLS key file"}, notEmpty),
 		toggle(&l.AllowPlainTCP, option{flag: "allow-plain-tcp", key: "allow-plain-tcp", usage: "Allow TCP without TLS on loopback addresses"}),
 		list(&s.cfg.Registries.Insecure, option{flag: "insecure-registry", key: "insecure-registries", usage: "Enable insecure registry communication"}, registryHost),
-		list(&s.cfg.Registries.Mirrors, option{flag: "registry-mirror", key: "registry-mirrors", usage: "Preferred registry mirror"}, mirrorURL),
+		notYet(option{flag: "registry-mirror", key: "registry-mirrors"}),
 	}
 }
 

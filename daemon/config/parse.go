@@ -83,6 +83,7 @@ func flagSet(options []*option) *pflag.FlagSet {
 		if o.arg == "" {
 			f.NoOptDefVal = "true"
 		}
+		f.Hidden = o.hidden
 	}
 	return flags
 }

@@ -197,17 +197,6 @@ func registryHost(s string) (string, error) {
 	return s, nil
 }
 
-func mirrorURL(s string) (string, error) {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
-		return "", errors.New("must be an http:// or https:// URL")
-	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil:
-		return "", errors.New("must be a URL without path, query, fragment or user")
-	}
-	return u.Scheme + "://" + u.Host, nil
-}
-
 // parseHost reads one value of --host.
 func parseHost(s string, secure bool) (Address, error) {
 	bad := func(why string) (Address, error) { return Address{}, fmt.Errorf("invalid host %q: %s", s, why) }
