@@ -60,7 +60,7 @@ type Daemon struct {
 
 // New constructs and restores the engine. It returns an
 // [github.com/containerd/errdefs.ErrUnavailable] if another daemon runs on the
-// same data root. It serves nothing before [Daemon.Serve].
+// same data root or exec root. It serves nothing before [Daemon.Serve].
 func New(ctx context.Context, cfg *config.Config, logger *slog.Logger) (_ *Daemon, err error) {
 	d := &Daemon{cfg: cfg, logger: logger, events: events.New(), spans: span.NewLog(spansKept)}
 	defer func() {
@@ -76,6 +76,7 @@ func New(ctx context.Context, cfg *config.Config, logger *slog.Logger) (_ *Daemo
 		{"the directories", d.openDirectories},
 		{"the pool", d.openPool},
 		{"the records", d.openState},
+		{"the exec root", d.openExecRoot},
 		{"containerd", d.openLayers},
 		{"the images", d.openImages},
 		{"the networks", d.openNetworks},
@@ -110,7 +111,7 @@ func (d *Daemon) openDirectories(context.Context) error {
 	if err := errors.Join(os.MkdirAll(d.cfg.Paths.DataRoot, 0o710), os.MkdirAll(d.cfg.Paths.ExecRoot, 0o711)); err != nil { //nolint:gosec // the socket in it has its own mode
 		return err
 	}
-	unlock, err := lockDataRoot(d.cfg.Paths.DataRoot)
+	unlock, err := lockRoots(d.cfg.Paths.DataRoot, d.cfg.Paths.ExecRoot)
 	if err != nil {
 		return err
 	}
@@ -138,10 +139,24 @@ func (d *Daemon) openState(context.Context) (err error) {
 	return nil
 }
 
+// openExecRoot comes before anything that looks at what runs there.
+func (d *Daemon) openExecRoot(context.Context) error {
+	id, err := d.engineID()
+	if err != nil {
+		return err
+	}
+	return claimExecRoot(d.cfg.Paths.ExecRoot, d.tasks(), id, d.cfg.Paths.DataRoot)
+}
+
+func (d *Daemon) containerdState() string { return filepath.Join(d.cfg.Paths.ExecRoot, "containerd") }
+
+// tasks is where containerd keeps the bundles of what runs.
+func (d *Daemon) tasks() string {
+	return filepath.Join(d.containerdState(), "io.containerd.runtime.v2.task", layerstore.Namespace)
+}
+
 func (d *Daemon) openLayers(ctx context.Context) (err error) {
-	stateDir := filepath.Join(d.cfg.Paths.ExecRoot, "containerd")
-	tasks := filepath.Join(stateDir, "io.containerd.runtime.v2.task", layerstore.Namespace)
-	if err := container.KeepExits(d.state, tasks); err != nil {
+	if err := container.KeepExits(d.state, d.tasks()); err != nil {
 		return fmt.Errorf("keeping exit codes: %w", err)
 	}
 	bin, err := binDir()
@@ -149,7 +164,7 @@ func (d *Daemon) openLayers(ctx context.Context) (err error) {
 		return err
 	}
 	d.layers, err = layerstore.New(ctx, layerstore.Config{
-		Root: filepath.Join(d.pool.Root(), "containerd"), State: stateDir, BinDir: bin, Logger: d.logger, Debug: d.cfg.Log.Level == "debug",
+		Root: filepath.Join(d.pool.Root(), "containerd"), State: d.containerdState(), BinDir: bin, Logger: d.logger, Debug: d.cfg.Log.Level == "debug",
 	})
 	if err != nil {
 		return err

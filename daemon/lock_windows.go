@@ -5,12 +5,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/errdefs"
 	"golang.org/x/sys/windows"
 )
 
-// lockDataRoot makes this process the only daemon on a data root.
-func lockDataRoot(dir string) (unlock func() error, err error) {
+// lock takes a directory's lock without waiting for it.
+func lock(dir string) (unlock func() error, err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -18,7 +17,7 @@ func lockDataRoot(dir string) (unlock func() error, err error) {
 	const exclusive = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
 	if err := windows.LockFileEx(windows.Handle(f.Fd()), exclusive, 0, 1, 0, new(windows.Overlapped)); err != nil {
 		if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-			err = errdefs.ErrUnavailable.WithMessage("another slipwayd uses the data root " + dir + ": stop it, or choose another one with --data-root")
+			err = errLocked
 		}
 		return nil, errors.Join(err, f.Close())
 	}

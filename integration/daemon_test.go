@@ -57,8 +57,8 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestFaultTwoDaemons: on one data root, or with one bridge, the second is refused;
-// on their own roots and bridges they live side by side.
+// TestFaultTwoDaemons: on one data root or exec root, or with one bridge, the second
+// is refused; on their own roots and bridges they live side by side.
 func TestFaultTwoDaemons(t *testing.T) {
 	t.Parallel()
 	first := ownEngine(t)
@@ -67,6 +67,7 @@ func TestFaultTwoDaemons(t *testing.T) {
 	if r.Code == 0 || r.Code == 2 || !strings.Contains(r.Stderr, first.DataRoot) {
 		t.Errorf("a second daemon on the same data root: %+v", r)
 	}
+	assertForeignExecRoot(t, first)
 	second := ownEngine(t)
 	if err := second.Stop(); err != nil {
 		t.Fatal(err)
@@ -89,6 +90,32 @@ func TestFaultTwoDaemons(t *testing.T) {
 	if got := second.MustDocker(t, "ps", "--format", "{{.Names}}"); got != b {
 		t.Errorf("the second has %q", got)
 	}
+}
+
+// assertForeignExecRoot: a daemon with another data root is refused while the
+// first lives, and while the first's containers outlive it.
+func assertForeignExecRoot(t *testing.T, first *testutil.Daemon) {
+	t.Helper()
+	intruder := func() testutil.Result {
+		return first.Program(t.Context(), "--data-root", first.DataRoot+"2", "--exec-root", first.ExecRoot, "--pidfile=", "--config-file", os.DevNull,
+			"--host", "unix://"+first.Socket+"2", "--bridge", first.Bridge+"b", "--bip", "10.252.1.1/24")
+	}
+	runs := backgroundOn(t, first, "busybox", "sleep", "600")
+	process := first.ContainerProcess(t, runs)
+	for _, want := range []string{"another slipwayd uses the exec root " + first.ExecRoot, "containers of another engine, with the data root " + first.DataRoot} {
+		if r := intruder(); r.Code != 1 || strings.Count(r.Stderr, "slipwayd:") != 1 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("a second daemon on the same exec root: %+v, want %q", r, want)
+		}
+		first.Kill()
+	}
+	if !process.Alive() {
+		t.Error("the first's container was ended")
+	}
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first.MustDocker(t, "exec", runs, "true")
+	first.MustDocker(t, "rm", "-f", runs)
 }
 
 // TestFaultRestart: containers run on while the daemon is away, whether it was
