@@ -6,13 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strconv"
 	"syscall"
 
 	"slipway/api"
@@ -58,6 +55,11 @@ func serve(cfg *config.Config) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	logger := newLogger(cfg.Log)
+	remove, err := writePidFile(cfg.Paths.PidFile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
 	d, err := daemon.New(ctx, cfg, logger)
 	if err != nil {
 		return err
@@ -66,11 +68,6 @@ func serve(cfg *config.Config) (err error) {
 	if err != nil {
 		return errors.Join(err, d.Close())
 	}
-	remove, err := writePidFile(cfg.Paths.PidFile)
-	if err != nil {
-		return errors.Join(err, d.Close())
-	}
-	defer func() { err = errors.Join(err, remove()) }()
 	for _, l := range listeners {
 		logger.Info("listening", slog.String("address", l.Addr().String()))
 	}
@@ -122,26 +119,4 @@ func listen(ctx context.Context, cfg config.Listen) (listeners []net.Listener, e
 		listeners = append(listeners, opened...)
 	}
 	return listeners, nil
-}
-
-// writePidFile writes the daemon's process id and returns a function that
-// removes it again. The data root's lock, not this file, keeps a second daemon
-// away.
-func writePidFile(path string) (remove func() error, err error) {
-	if path == "" {
-		return func() error { return nil }, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil { //nolint:gosec // others pass through to the socket
-		return nil, err
-	}
-	pid := strconv.Itoa(os.Getpid())
-	if err := os.WriteFile(path, []byte(pid+"\n"), 0o644); err != nil { //nolint:gosec // readable by all, as usual
-		return nil, err
-	}
-	return func() error {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { //nolint:gosec // the path is the administrator's
-			return err
-		}
-		return nil
-	}, nil
 }
