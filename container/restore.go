@@ -154,6 +154,9 @@ func (m *Manager) Restore(ctx context.Context) error {
 	}
 	var wanted []*container
 	for _, c := range m.all() {
+		if err := ctx.Err(); err != nil { // the daemon is told to end
+			return err
+		}
 		if err := m.restore(ctx, c, kept); err != nil {
 			m.log(c).ErrorContext(ctx, "restoring a container failed", slog.Any("error", err))
 			continue

@@ -60,7 +60,8 @@ type Daemon struct {
 
 // New constructs and restores the engine. It returns an
 // [github.com/containerd/errdefs.ErrUnavailable] if another daemon runs on the
-// same data root or exec root. It serves nothing before [Daemon.Serve].
+// same data root or exec root. It gives up when ctx ends, but some steps do not
+// notice at once. It serves nothing before [Daemon.Serve].
 func New(ctx context.Context, cfg *config.Config, logger *slog.Logger) (_ *Daemon, err error) {
 	d := &Daemon{cfg: cfg, logger: logger, events: events.New(), spans: span.NewLog(spansKept)}
 	defer func() {
@@ -85,7 +86,11 @@ func New(ctx context.Context, cfg *config.Config, logger *slog.Logger) (_ *Daemo
 		{"the containers", d.openContainers},
 		{"the API", d.openServer},
 	} {
-		if err := step.do(ctx); err != nil {
+		err := ctx.Err()
+		if err == nil {
+			err = step.do(ctx)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", step.what, err)
 		}
 	}

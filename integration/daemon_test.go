@@ -3,14 +3,18 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"slipway/internal/testutil"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestWrongOptions: one clear line and status 2, before anything is touched.
@@ -116,6 +120,67 @@ func assertForeignExecRoot(t *testing.T, first *testutil.Daemon) {
 	}
 	first.MustDocker(t, "exec", runs, "true")
 	first.MustDocker(t, "rm", "-f", runs)
+}
+
+// TestFaultSignalAtStart: a signal ends a daemon whose start stands still as soon
+// as that goes on, a second one at once.
+func TestFaultSignalAtStart(t *testing.T) {
+	t.Parallel()
+	d := ownEngine(t)
+	process := d.ContainerProcess(t, backgroundOn(t, d, "busybox", "sleep", "600"))
+	if err := d.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(d.DataRoot, "pool", "containerd", "io.containerd.metadata.v1.bolt", "meta.db")
+	db, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := unix.Flock(int(db.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	signal := func() {
+		if err := unix.Kill(d.Pid(), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	launch := func() {
+		if err := d.Launch(); err != nil {
+			t.Fatal(err)
+		}
+		testutil.Eventually(t, "it waits for containerd's database", func() bool {
+			links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", d.Pid()))
+			return err == nil && slices.ContainsFunc(links, func(l string) bool { to, err := os.Readlink(l); return err == nil && to == path })
+		})
+		signal()
+		if d.WaitExit(300 * time.Millisecond) {
+			t.Fatalf("nothing holds it up:\n%s", d.LogTail(20))
+		}
+	}
+	launch()
+	signal()
+	if !d.WaitExit(testutil.Patience) {
+		t.Error("a second signal does not end it")
+		d.Kill()
+	}
+	launch()
+	if err := unix.Flock(int(db.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	if !d.WaitExit(testutil.Patience) {
+		t.Error("the signal was lost")
+		d.Kill()
+	}
+	if got := d.LogTail(3); !strings.Contains(got, "stopped before it was ready") {
+		t.Errorf("the end of its log:\n%s", got)
+	}
+	if !process.Alive() {
+		t.Error("the container was ended")
+	}
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestFaultRestart: containers run on while the daemon is away, whether it was

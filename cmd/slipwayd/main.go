@@ -54,6 +54,9 @@ func main() {
 func serve(cfg *config.Config) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// What the start is in the middle of may take long, or for ever: a second
+	// signal ends the process as it would end any other.
+	context.AfterFunc(ctx, stop)
 	logger := newLogger(cfg.Log)
 	remove, err := writePidFile(cfg.Paths.PidFile)
 	if err != nil {
@@ -61,6 +64,10 @@ func serve(cfg *config.Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	d, err := daemon.New(ctx, cfg, logger)
+	if err != nil && ctx.Err() != nil {
+		logger.InfoContext(ctx, "stopped before it was ready", slog.Any("error", err))
+		return nil
+	}
 	if err != nil {
 		return err
 	}
