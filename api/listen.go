@@ -57,6 +57,21 @@ func Listen(ctx context.Context, spec string, opts ListenOptions) ([]net.Listene
 	}
 }
 
+// CheckListen finds what [Listen] would find wrong with the group and the
+// certificates, and opens nothing.
+func CheckListen(spec string, opts ListenOptions) error {
+	switch scheme, _, _ := strings.Cut(spec, "://"); scheme {
+	case "unix":
+		return checkUnix(opts)
+	case "tcp", "fd": // a passed socket may be one of TCP
+		if opts.TLS != nil {
+			_, err := serverTLS(*opts.TLS)
+			return err
+		}
+	}
+	return nil
+}
+
 func one(l net.Listener, err error) ([]net.Listener, error) {
 	if err != nil {
 		return nil, err

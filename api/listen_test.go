@@ -120,6 +120,34 @@ func TestListenRefuses(t *testing.T) {
 	_ = ls[0].Close()
 }
 
+// TestCheckListen: what is wrong shows without a socket being opened.
+func TestCheckListen(t *testing.T) {
+	ca := newAuthority(t)
+	cert, key := ca.issue(t, "localhost")
+	dir := t.TempDir()
+	unix := "unix://" + filepath.Join(dir, "s.sock")
+	good := &api.TLSOptions{CAFile: ca.file, CertFile: cert, KeyFile: key}
+	for _, tt := range []struct {
+		spec  string
+		opts  api.ListenOptions
+		class error // nil if nothing is wrong
+	}{
+		{unix, api.ListenOptions{Group: "no-such-group", GroupOptional: true}, nil},
+		{unix, api.ListenOptions{Group: "no-such-group"}, errdefs.ErrNotFound},
+		{"tcp://127.0.0.1:0", api.ListenOptions{TLS: good, Group: "no-such-group"}, nil},
+		{"fd://", api.ListenOptions{TLS: good}, nil},
+		{"tcp://127.0.0.1:0", api.ListenOptions{TLS: &api.TLSOptions{CAFile: ca.file, CertFile: cert, KeyFile: key + ".none"}}, os.ErrNotExist},
+		{"fd://", api.ListenOptions{TLS: &api.TLSOptions{CAFile: key, CertFile: cert, KeyFile: key}}, errdefs.ErrInvalidArgument},
+	} {
+		if err := api.CheckListen(tt.spec, tt.opts); !errors.Is(err, tt.class) {
+			t.Errorf("%s %+v: %v", tt.spec, tt.opts, err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("in the socket's directory: %v, %v", entries, err)
+	}
+}
+
 // TestSystemdSocket runs this test again with a socket as systemd passes it.
 func TestSystemdSocket(t *testing.T) {
 	if os.Getenv("LISTEN_FDS") != "" {

@@ -63,6 +63,11 @@ func listenUnix(ctx context.Context, path string, opts ListenOptions) (net.Liste
 	return l, nil
 }
 
+func checkUnix(opts ListenOptions) error {
+	_, err := lookupGroup(opts)
+	return err
+}
+
 // lookupGroup returns the number of the group that may use the socket, or -1 to
 // leave it as it is.
 func lookupGroup(opts ListenOptions) (int, error) {

@@ -3,7 +3,10 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,10 +39,14 @@ func TestWrongOptions(t *testing.T) {
 		"needs mutual":    {"--config-file", os.DevNull, "-H", "tcp://0.0.0.0:2375"},
 		"log-level":       {"--config-file", os.DevNull, "--log-level=loud"},
 		"no such file or": {"--config-file", "/no/such/file"},
+		"no-such-group":   {"--config-file", os.DevNull, "--group=no-such-group"},
+		"/no/such/cert":   {"--config-file", os.DevNull, "-H", "tcp://127.0.0.1:1", "--tlsverify", "--tlscert=/no/such/cert"},
 	} {
-		r := d.Program(t.Context(), args...)
-		if r.Code != 2 || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, want) {
-			t.Errorf("%q: exit code %d, stderr %q, want one line with %q", args, r.Code, r.Stderr, want)
+		for _, args := range [][]string{args, append(args, "--validate")} {
+			r := d.Program(t.Context(), args...)
+			if r.Code != 2 || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, want) {
+				t.Errorf("%q: exit code %d, stderr %q, want one line with %q", args, r.Code, r.Stderr, want)
+			}
 		}
 	}
 	if r := d.Program(t.Context(), "--version"); r.Code != 0 || !strings.Contains(r.Stdout, "lipway") {
@@ -110,6 +117,9 @@ func assertForeignExecRoot(t *testing.T, first *testutil.Daemon) {
 		if r := intruder(); r.Code != 1 || strings.Count(r.Stderr, "slipwayd:") != 1 || !strings.Contains(r.Stderr, want) {
 			t.Errorf("a second daemon on the same exec root: %+v, want %q", r, want)
 		}
+		if _, err := os.Stat(first.Socket + "2"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the refused one's socket: %v", err)
+		}
 		first.Kill()
 	}
 	if !process.Alive() {
@@ -131,15 +141,7 @@ func TestFaultSignalAtStart(t *testing.T) {
 	if err := d.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(d.DataRoot, "pool", "containerd", "io.containerd.metadata.v1.bolt", "meta.db")
-	db, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if err := unix.Flock(int(db.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
+	path, release := stallStart(t, d)
 	signal := func() {
 		if err := unix.Kill(d.Pid(), unix.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -149,10 +151,7 @@ func TestFaultSignalAtStart(t *testing.T) {
 		if err := d.Launch(); err != nil {
 			t.Fatal(err)
 		}
-		testutil.Eventually(t, "it waits for containerd's database", func() bool {
-			links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", d.Pid()))
-			return err == nil && slices.ContainsFunc(links, func(l string) bool { to, err := os.Readlink(l); return err == nil && to == path })
-		})
+		awaitOpen(t, d, path)
 		signal()
 		if d.WaitExit(300 * time.Millisecond) {
 			t.Fatalf("nothing holds it up:\n%s", d.LogTail(20))
@@ -165,9 +164,7 @@ func TestFaultSignalAtStart(t *testing.T) {
 		d.Kill()
 	}
 	launch()
-	if err := unix.Flock(int(db.Fd()), unix.LOCK_UN); err != nil {
-		t.Fatal(err)
-	}
+	release()
 	if !d.WaitExit(testutil.Patience) {
 		t.Error("the signal was lost")
 		d.Kill()
@@ -180,6 +177,82 @@ func TestFaultSignalAtStart(t *testing.T) {
 	}
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// stallStart has the starts of a daemon stand still, until release, when they open
+// containerd's database at path.
+func stallStart(t *testing.T, d *testutil.Daemon) (path string, release func()) {
+	t.Helper()
+	path = filepath.Join(d.DataRoot, "pool", "containerd", "io.containerd.metadata.v1.bolt", "meta.db")
+	db, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	if err := unix.Flock(int(db.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	return path, func() {
+		if err := unix.Flock(int(db.Fd()), unix.LOCK_UN); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// awaitOpen waits until the daemon has a file open.
+func awaitOpen(t *testing.T, d *testutil.Daemon, path string) {
+	t.Helper()
+	testutil.Eventually(t, "the daemon opens "+path, func() bool {
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", d.Pid()))
+		return err == nil && slices.ContainsFunc(links, func(l string) bool { to, err := os.Readlink(l); return err == nil && to == path })
+	})
+}
+
+// TestFaultListen: sockets are opened before anything else. One that cannot be had
+// is an error before anything is made; clients that come during the start
+// wait for its end.
+func TestFaultListen(t *testing.T) {
+	t.Parallel()
+	d := ownEngine(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for want, host := range map[string]string{
+		"another daemon is listening": "unix://" + d.Socket,
+		"address already in use":      "tcp://" + taken.Addr().String(),
+	} {
+		r := d.Program(t.Context(), "--data-root", d.DataRoot+"2", "--exec-root", d.ExecRoot+"2", "--pidfile=", "--config-file", os.DevNull,
+			"--allow-plain-tcp", "-H", "unix://"+d.Socket+"2", "-H", host)
+		if r.Code != 1 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("%s: %+v, want %q", host, r, want)
+		}
+		for _, path := range []string{d.DataRoot + "2", d.Socket + "2"} {
+			if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: %s is there (%v)", host, path, err)
+			}
+		}
+	}
+	if err := d.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	path, release := stallStart(t, d)
+	if err := d.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	awaitOpen(t, d, path)
+	listed := make(chan testutil.Result, 1)
+	go func() { listed <- d.Docker("images", "-q") }()
+	select {
+	case r := <-listed:
+		t.Errorf("answered during the start: %+v", r)
+	case <-time.After(300 * time.Millisecond):
+		release()
+		if r := <-listed; r.Code != 0 || r.Stdout == "" {
+			t.Errorf("after the start: %+v", r)
+		}
 	}
 }
 

@@ -39,10 +39,15 @@ func main() {
 	case config.ModeVersion:
 		fmt.Printf("Slipway version %s, build %s\n", version.Version(), version.Commit())
 		return
-	case config.ModeValidate:
+	case config.ModeValidate, config.ModeServe:
+	}
+	if err := check(cfg); err != nil {
+		fmt.Fprintln(os.Stderr, "slipwayd:", err)
+		os.Exit(exitUsage)
+	}
+	if cfg.Mode == config.ModeValidate {
 		fmt.Println("configuration OK")
 		return
-	case config.ModeServe:
 	}
 	if err := serve(cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "slipwayd:", err)
@@ -63,17 +68,22 @@ func serve(cfg *config.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
+	// The sockets come first: what is wrong with them shows before containers are
+	// started, and clients that connect meanwhile wait.
+	listeners, err := listen(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
 	d, err := daemon.New(ctx, cfg, logger)
+	if err != nil {
+		err = errors.Join(err, closeAll(listeners))
+	}
 	if err != nil && ctx.Err() != nil {
 		logger.InfoContext(ctx, "stopped before it was ready", slog.Any("error", err))
 		return nil
 	}
 	if err != nil {
 		return err
-	}
-	listeners, err := listen(ctx, cfg.Listen)
-	if err != nil {
-		return errors.Join(err, d.Close())
 	}
 	for _, l := range listeners {
 		logger.Info("listening", slog.String("address", l.Addr().String()))
@@ -105,25 +115,40 @@ func level(name string) slog.Level {
 	return slog.LevelInfo
 }
 
-func listen(ctx context.Context, cfg config.Listen) (listeners []net.Listener, err error) {
+// check finds what is wrong with a configuration that only the machine knows.
+func check(cfg *config.Config) error {
+	opts := listenOptions(cfg.Listen)
+	for _, host := range cfg.Listen.Hosts {
+		if err := api.CheckListen(host.String(), opts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func listenOptions(cfg config.Listen) api.ListenOptions {
 	opts := api.ListenOptions{Group: cfg.Group, GroupOptional: !cfg.GroupExplicit, PlainTCP: cfg.AllowPlainTCP}
 	if cfg.TLS != nil {
 		opts.TLS = &api.TLSOptions{CAFile: cfg.TLS.CA, CertFile: cfg.TLS.Cert, KeyFile: cfg.TLS.Key}
 	}
-	defer func() {
-		if err == nil {
-			return
-		}
-		for _, l := range listeners {
-			err = errors.Join(err, l.Close())
-		}
-	}()
+	return opts
+}
+
+func listen(ctx context.Context, cfg config.Listen) (listeners []net.Listener, err error) {
 	for _, host := range cfg.Hosts {
-		opened, err := api.Listen(ctx, host.String(), opts)
+		opened, err := api.Listen(ctx, host.String(), listenOptions(cfg))
 		if err != nil {
-			return listeners, err
+			return nil, errors.Join(err, closeAll(listeners))
 		}
 		listeners = append(listeners, opened...)
 	}
 	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) error {
+	var errs []error
+	for _, l := range listeners {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
 }
