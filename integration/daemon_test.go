@@ -39,6 +39,8 @@ func TestWrongOptions(t *testing.T) {
 		"needs mutual":    {"--config-file", os.DevNull, "-H", "tcp://0.0.0.0:2375"},
 		"log-level":       {"--config-file", os.DevNull, "--log-level=loud"},
 		"no such file or": {"--config-file", "/no/such/file"},
+		"max-size":        {"--config-file", os.DevNull, "--log-opt", "max-size=abc"},
+		"bogus":           {"--config-file", os.DevNull, "--log-opt", "bogus=1"},
 		"no-such-group":   {"--config-file", os.DevNull, "--group=no-such-group"},
 		"/no/such/cert":   {"--config-file", os.DevNull, "-H", "tcp://127.0.0.1:1", "--tlsverify", "--tlscert=/no/such/cert"},
 	} {

@@ -115,8 +115,12 @@ func level(name string) slog.Level {
 	return slog.LevelInfo
 }
 
-// check finds what is wrong with a configuration that only the machine knows.
+// check finds what is wrong with a configuration that only the engine's parts or
+// the machine know.
 func check(cfg *config.Config) error {
+	if err := daemon.Validate(cfg); err != nil {
+		return err
+	}
 	opts := listenOptions(cfg.Listen)
 	for _, host := range cfg.Listen.Hosts {
 		if err := api.CheckListen(host.String(), opts); err != nil {
