@@ -134,6 +134,20 @@ func assertForeignExecRoot(t *testing.T, first *testutil.Daemon) {
 	first.MustDocker(t, "rm", "-f", runs)
 }
 
+// TestFaultOtherSignals: what other programs do on SIGHUP and SIGUSR1 does not end
+// the daemon.
+func TestFaultOtherSignals(t *testing.T) {
+	t.Parallel()
+	d := ownEngine(t)
+	for s, want := range map[unix.Signal]string{unix.SIGHUP: "reloading the configuration is not supported", unix.SIGUSR1: "goroutine 1 ["} {
+		if err := unix.Kill(d.Pid(), s); err != nil {
+			t.Fatal(err)
+		}
+		testutil.Eventually(t, "the log has "+want, func() bool { return strings.Contains(d.LogTail(100), want) })
+	}
+	d.MustDocker(t, "version")
+}
+
 // TestFaultSignalAtStart: a signal ends a daemon whose start stands still as soon
 // as that goes on, a second one at once.
 func TestFaultSignalAtStart(t *testing.T) {

@@ -63,6 +63,7 @@ func serve(cfg *config.Config) (err error) {
 	// signal ends the process as it would end any other.
 	context.AfterFunc(ctx, stop)
 	logger := newLogger(cfg.Log)
+	defer handleSignals(ctx, logger)()
 	remove, err := writePidFile(cfg.Paths.PidFile)
 	if err != nil {
 		return err
