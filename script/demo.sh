@@ -6,31 +6,41 @@
 #
 #   DEMO_SIZE   size of the database (1GB)
 #   DEMO_ROOT   the daemon's data root (/var/lib/slipway-demo)
+#   DEMO_RUN    its exec root (/run/slipway-demo)
+#   DEMO_BRIDGE its bridge (slipway-demo0)
 #   DEMO_HOST   address of a daemon that runs already; otherwise one is started, and left running
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 root=${DEMO_ROOT:-/var/lib/slipway-demo}
-run=/run/slipway-demo
-bridge=slipway-demo0
+run=${DEMO_RUN:-/run/slipway-demo}
+bridge=${DEMO_BRIDGE:-slipway-demo0}
 host=${DEMO_HOST:-unix://$run/slipway.sock}
 log=$root/slipwayd.log
 
 die() { echo "demo: $*" >&2; exit 1; }
 [[ $(id -u) == 0 ]] || die "run as root: the daemon needs it"
-answers() { bin/clients/docker -H "$host" version >/dev/null 2>&1; }
-daemon_pid() { [[ -s $run/slipwayd.pid ]] && kill -0 "$(<"$run/slipwayd.pid")" 2>/dev/null && cat "$run/slipwayd.pid"; }
+docker() { bin/clients/docker -H "$host" "$@"; }
+# A daemon that is starting lets its clients wait.
+answers() { timeout 30 bin/clients/docker -H "$host" version >/dev/null 2>&1; }
+# pid_of PROGRAM: the process that its file names, if that is the program still.
+pid_of() {
+	local pid
+	pid=$(cat "$run/$1.pid" 2>/dev/null) && [[ $(cat "/proc/$pid/comm" 2>/dev/null) == "${2:-$1}" ]] && echo "$pid"
+}
 
 for f in bin/slipwayd bin/slipway bin/clients/docker; do
 	[[ -x $f ]] || die "$f is missing: run make demo, or make build"
 done
 
 start_daemon() {
+	local pid until=$((SECONDS + 60))
 	mkdir -p "$root" "$run"
 	setsid bin/slipwayd --data-root "$root" --exec-root "$run" --host "$host" --pidfile "$run/slipwayd.pid" \
 		--bridge "$bridge" </dev/null >>"$log" 2>&1 &
+	pid=$!
 	disown
-	for _ in {1..300}; do
+	while ((SECONDS < until)) && kill -0 "$pid" 2>/dev/null; do
 		answers && return
 		sleep 0.1
 	done
@@ -38,23 +48,33 @@ start_daemon() {
 	die "the daemon did not start; the end of $log is above"
 }
 
-# stop PIDFILE: ends a process and waits for it.
+# stop PROGRAM: ends the process and waits for it.
 stop() {
 	local pid
-	pid=$(cat "$1" 2>/dev/null) && kill "$pid" 2>/dev/null || return 0
+	pid=$(pid_of "$@") || return 0
+	kill "$pid"
 	while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 }
 
 clean() {
-	if answers; then
-		bin/clients/docker -H "$host" ps -aq | xargs -r bin/clients/docker -H "$host" rm -fv >/dev/null
+	local alias link
+	# Containers outlive a daemon that was killed. Only a daemon can take back what
+	# they have in the kernel and mounted.
+	if [[ -d $root ]]; then
+		answers || start_daemon
+		docker ps -aq | xargs -r bin/clients/docker -H "$host" rm -fv >/dev/null
+		docker network ls -q --filter type=custom | xargs -r bin/clients/docker -H "$host" network rm >/dev/null
 	fi
-	stop "$run/slipwayd.pid"
-	stop "$run/logger.pid"
+	stop slipwayd
+	stop logger slipway-logger
 	if mountpoint -q "$root/pool"; then umount "$root/pool"; fi
-	if ip link show "$bridge" &>/dev/null; then ip link delete "$bridge"; fi
+	for alias in /sys/class/net/*/ifalias; do
+		link=$(basename "$(dirname "$alias")")
+		if [[ -d /sys/class/net/$link/bridge && $(cat "$alias" 2>/dev/null) == "slipway:$bridge" ]]; then ip link delete "$link"; fi
+	done
 	if nft list table ip "slipway-$bridge" &>/dev/null; then nft delete table ip "slipway-$bridge"; fi
-	rm -rf "$root" "$run"
+	# What is mounted there after all may be somebody's: it stays.
+	rm -rf --one-file-system "$root" "$run"
 }
 
 case ${1:-} in
@@ -69,9 +89,8 @@ esac
 
 if [[ -z ${DEMO_HOST:-} ]]; then
 	# After another build the old daemon is replaced. Its containers do not notice.
-	if pid=$(daemon_pid) && ! [[ /proc/$pid/exe -ef bin/slipwayd ]]; then
-		kill "$pid"
-		while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+	if pid=$(pid_of slipwayd) && ! [[ /proc/$pid/exe -ef bin/slipwayd ]]; then
+		stop slipwayd
 	fi
 	answers || start_daemon
 else

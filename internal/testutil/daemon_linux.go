@@ -42,6 +42,9 @@ func binDir() string {
 	return fromEnv("SLIPWAY_TEST_BIN", filepath.Join(moduleRoot(), "bin"))
 }
 
+// Binary is the path of a program of the engine under test.
+func Binary(name string) string { return filepath.Join(binDir(), name) }
+
 func fromEnv(name, otherwise string) string {
 	if v := os.Getenv(name); v != "" {
 		return v

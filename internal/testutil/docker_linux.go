@@ -27,6 +27,9 @@ func clientsDir() string {
 	return fromEnv("SLIPWAY_TEST_CLIENTS", filepath.Join(moduleRoot(), "bin", "clients"))
 }
 
+// ClientBinary is the path of a client that is not the engine's own.
+func ClientBinary(name string) string { return filepath.Join(clientsDir(), name) }
+
 // DockerCommand is the docker client on its way to this daemon, not yet started,
 // with a configuration of its own.
 func (d *Daemon) DockerCommand(ctx context.Context, args ...string) *exec.Cmd {
