@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,12 +17,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// claimed keeps the locks of this process's numbers open.
-var claimed []*os.File
+// claimed keeps the locks of this process's numbers: a file that was forgotten
+// here would be closed, and its number given to a second daemon.
+var claimed struct {
+	mu    sync.Mutex
+	files []*os.File
+}
 
 // claimNumber gives daemons of all test processes on this machine different
 // numbers, for bridges and subnets that do not collide.
 func claimNumber() int {
+	claimed.mu.Lock()
+	defer claimed.mu.Unlock()
 	dir := filepath.Join(os.TempDir(), "slipway-test-numbers")
 	if os.MkdirAll(dir, 0o750) == nil {
 		for n := os.Getpid() % 100; n < 10_000; n++ {
@@ -30,7 +37,7 @@ func claimNumber() int {
 				continue
 			}
 			if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-				claimed = append(claimed, f)
+				claimed.files = append(claimed.files, f)
 				return n
 			}
 			_ = f.Close() // taken by another process
