@@ -27,11 +27,17 @@ func TestWrongOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(d.Root) })
+	t.Cleanup(func() {
+		if err := d.Destroy(); err != nil {
+			t.Error(err)
+		}
+	})
 	file := filepath.Join(t.TempDir(), "daemon.json")
 	if err := os.WriteFile(file, []byte(`{"colour": "blue"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// What is wrongly accepted must not touch the machine's own engine.
+	own := []string{"--data-root", d.DataRoot, "--exec-root", d.ExecRoot, "--bridge", d.Bridge, "--pidfile="}
 	for want, args := range map[string][]string{
 		"--colour":        {"--colour"},
 		"mtu":             {"--mtu=big"},
@@ -44,6 +50,7 @@ func TestWrongOptions(t *testing.T) {
 		"no-such-group":   {"--config-file", os.DevNull, "--group=no-such-group"},
 		"/no/such/cert":   {"--config-file", os.DevNull, "-H", "tcp://127.0.0.1:1", "--tlsverify", "--tlscert=/no/such/cert"},
 	} {
+		args = append(args, own...)
 		for _, args := range [][]string{args, append(args, "--validate")} {
 			r := d.Program(t.Context(), args...)
 			if r.Code != 2 || strings.Count(r.Stderr, "\n") != 1 || !strings.Contains(r.Stderr, want) {
