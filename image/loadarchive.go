@@ -140,6 +140,11 @@ func (m *Manager) ingest(ctx context.Context, r io.Reader, want digest.Digest, s
 			err = cerr
 		}
 	}()
+	// Where stores are shared, a writer may begin with the bytes of a blob that is
+	// about to go. The archive has all of them, and has to be read anyway.
+	if err := w.Truncate(0); err != nil {
+		return "", fmt.Errorf("storing a blob: %w", err)
+	}
 	n, err := io.CopyBuffer(onlyWriter{w}, onlyReader{r}, make([]byte, 1<<20))
 	if err != nil {
 		return "", invalidArchive(err)

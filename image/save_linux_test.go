@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -463,4 +464,78 @@ func TestSaveRefusesWhatItCannotArchive(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// ingests lists what is half written in the content store's own directory.
+func (e *engine) ingests(t *testing.T) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(e.root, "io.containerd.content.v1.content", "ingest", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// A blob whose record is gone while its file is still there, which is so from a
+// removal until the garbage is collected, can be loaded.
+func TestLoadOfWhatIsAboutToGo(t *testing.T) {
+	e := newEngine(t)
+	e.base(t, "base")
+	archive := e.save(t, "base")
+	var blobs []digest.Digest
+	if err := e.content.Walk(e.ctx, func(info content.Info) error {
+		blobs = append(blobs, info.Digest)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Remove(e.ctx, "base", RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.gc(t)
+	e.loadArchive(t, archive)
+	for _, blob := range blobs {
+		if err := e.content.Delete(e.ctx, blob); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.loadArchive(t, archive)
+	e.noLeaks(t)
+	if left := e.ingests(t); len(left) > 0 {
+		t.Errorf("ingests are left: %q", left)
+	}
+}
+
+// An intact archive can be loaded whatever else is loaded and removed meanwhile.
+func TestLoadWhileRemoving(t *testing.T) {
+	e := newEngine(t)
+	base := e.base(t, "base")
+	var archives [][]byte
+	for _, name := range []string{"one", "two", "three"} {
+		e.commit(t, base, name, map[string]string{"data/" + name: name})
+		archives = append(archives, e.save(t, name))
+	}
+	other := newEngine(t)
+	var wg sync.WaitGroup
+	for i, name := range []string{"one", "two", "three", "one"} {
+		wg.Go(func() {
+			for range 15 {
+				if err := other.Load(other.ctx, bytes.NewReader(archives[i%3]), LoadOptions{}); err != nil {
+					t.Errorf("loading %s: %v", name, err)
+				}
+				if _, err := other.Remove(other.ctx, name, RemoveOptions{Force: true}); err != nil && !errdefs.IsNotFound(err) {
+					t.Errorf("removing %s: %v", name, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	other.gc(t)
+	if n, _ := other.blobs(t); n != 0 || len(other.snapshotDirs(t)) != 0 {
+		t.Errorf("%d blobs and %d snapshots are left", n, len(other.snapshotDirs(t)))
+	}
+	if left := other.ingests(t); len(left) > 0 {
+		t.Errorf("ingests are left: %q", left)
+	}
+	other.noLeaks(t)
 }

@@ -3,11 +3,13 @@ package image
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/diff"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
@@ -42,9 +44,9 @@ func (m *Manager) EnsureUnpacked(ctx context.Context, image *Image) (err error) 
 	return m.unpack(ctx, image.config, image.layers, image.Spec.RootFS.DiffIDs, nil)
 }
 
-// unpack makes the missing snapshots of a chain, under the caller's lease. The
-// config refers to the chain before it is looked for, so that what is found
-// stays.
+// unpack makes the missing snapshots of a chain, under the caller's lease. What is
+// there of it already is put under the lease too: until the topmost is made it may
+// be another image's alone, which may be removed meanwhile.
 func (m *Manager) unpack(ctx context.Context, config ocispec.Descriptor, layers []ocispec.Descriptor, diffIDs []digest.Digest, observer unpackObserver) error {
 	if len(layers) != len(diffIDs) {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("image has %d layers but its config names %d", len(layers), len(diffIDs)))
@@ -57,12 +59,12 @@ func (m *Manager) unpack(ctx context.Context, config ocispec.Descriptor, layers 
 	}
 	first := len(layers)
 	for ; first > 0; first-- {
-		_, err := m.snapshots.Stat(ctx, identity.ChainID(diffIDs[:first]).String())
-		if err == nil {
-			break
-		}
-		if !errdefs.IsNotFound(err) {
+		there, err := m.keepSnapshot(ctx, identity.ChainID(diffIDs[:first]).String())
+		if err != nil {
 			return err
+		}
+		if there {
+			break
 		}
 	}
 	for i := range layers {
@@ -78,6 +80,23 @@ func (m *Manager) unpack(ctx context.Context, config ocispec.Descriptor, layers 
 	return nil
 }
 
+// keepSnapshot tells whether a snapshot is there; if it is, the lease of ctx holds
+// it from now on.
+func (m *Manager) keepSnapshot(ctx context.Context, chain string) (bool, error) {
+	id, ok := leases.FromContext(ctx)
+	if !ok {
+		return false, errors.New("image: no lease in context")
+	}
+	resource := leases.Resource{ID: chain, Type: "snapshots/" + m.snapshotter}
+	if err := m.leases.AddResource(ctx, leases.Lease{ID: id}, resource); err != nil {
+		return false, fmt.Errorf("leasing snapshot %s: %w", chain, err)
+	}
+	if _, err := m.snapshots.Stat(ctx, chain); err != nil {
+		return false, ignoreNotFound(err)
+	}
+	return true, nil
+}
+
 // unpackLayer makes the snapshot of the last of the diff IDs on that of the
 // others.
 func (m *Manager) unpackLayer(ctx context.Context, layer ocispec.Descriptor, diffIDs []digest.Digest, observer unpackObserver) error {
@@ -87,7 +106,7 @@ func (m *Manager) unpackLayer(ctx context.Context, layer ocispec.Descriptor, dif
 		return err
 	}
 	defer unlock()
-	if _, err := m.snapshots.Stat(ctx, chain); err == nil || !errdefs.IsNotFound(err) {
+	if there, err := m.keepSnapshot(ctx, chain); err != nil || there {
 		return err
 	}
 	if isLate(layer) {

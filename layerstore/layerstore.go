@@ -160,6 +160,10 @@ func New(ctx context.Context, cfg Config) (_ *Store, err error) {
 			"io.containerd.server.v1.grpc":  map[string]any{"address": s.address},
 			"io.containerd.server.v1.ttrpc": map[string]any{"address": filepath.Join(sockets, "events.ttrpc")},
 			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": sockets},
+			// With the default, a blob whose record is gone and whose file is not yet
+			// would be handed to the next writer as its own first bytes. It is meant
+			// for several namespaces, and there is one.
+			"io.containerd.metadata.v1.bolt": map[string]any{"content_sharing_policy": "isolated"},
 		},
 	}
 	if err := server.CreateTopLevelDirectories(config); err != nil {

@@ -5,7 +5,12 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // TestStrayLayer: the directory of a snapshot that a killed process did not come
@@ -44,5 +49,38 @@ func TestStrayLayer(t *testing.T) {
 		if made, err := os.ReadDir(layers); err != nil || len(made) != number+1 {
 			t.Errorf("%d layers were made, and the directories are %v, %v", number+1, made, err)
 		}
+	}
+}
+
+// TestWriterOfDroppedBlob: who writes a blob whose record is gone but whose file
+// is not starts at its beginning, as with any other.
+func TestWriterOfDroppedBlob(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	s, err := New(t.Context(), Config{
+		Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"), BinDir: dir, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, store := Context(t.Context()), s.Client().ContentStore()
+	text := "a blob"
+	blob := ocispec.Descriptor{Digest: digest.FromString(text), Size: int64(len(text))}
+	if err := content.WriteBlob(ctx, store, "first", strings.NewReader(text), blob); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(ctx, blob.Digest); err != nil {
+		t.Fatal(err)
+	}
+	w, err := store.Writer(ctx, content.WithRef("second"), content.WithDescriptor(blob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if status, err := w.Status(); err != nil || status.Offset != 0 {
+		t.Errorf("the writer starts with %d bytes, %v", status.Offset, err)
 	}
 }
