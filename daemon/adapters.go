@@ -39,12 +39,10 @@ type locks struct{ *container.Manager }
 
 func (l locks) Snapshot() []keylock.Info { return l.Locks() }
 
-// images asks the containers who uses an image, and the pool whether there is
-// room for one more.
+// images asks the containers who uses an image.
 type images struct {
 	*image.Manager
 	containers *container.Manager
-	pool       *clonefs.Pool
 }
 
 func (i images) users(id digest.Digest) []image.User {
@@ -77,9 +75,6 @@ func (i images) Remove(ctx context.Context, ref string, opts api.ImageRemoveOpti
 }
 
 func (i images) Pull(ctx context.Context, req api.PullRequest, progress api.Progress) error {
-	if err := i.pool.CheckSpace(ctx); err != nil {
-		return err
-	}
 	auth := req.Auth
 	return i.Manager.Pull(ctx, reference.FamiliarString(req.Ref), image.PullOptions{
 		Platform: req.Platform, Auth: &auth, AllTags: reference.IsNameOnly(req.Ref), Progress: image.Progress(progress),
@@ -94,9 +89,6 @@ func (i images) Push(ctx context.Context, req api.PushRequest, progress api.Prog
 }
 
 func (i images) Import(ctx context.Context, req api.ImportRequest, tar io.Reader, _ api.Progress) (string, error) {
-	if err := i.pool.CheckSpace(ctx); err != nil {
-		return "", err
-	}
 	request := image.ImportRequest{Layer: tar, Message: req.Message, Changes: req.Changes, Platform: req.Platform}
 	if req.Ref != nil {
 		request.Ref = reference.FamiliarString(req.Ref)
@@ -109,9 +101,6 @@ func (i images) Import(ctx context.Context, req api.ImportRequest, tar io.Reader
 }
 
 func (i images) Load(ctx context.Context, req api.LoadRequest, archive io.Reader, progress api.Progress) error {
-	if err := i.pool.CheckSpace(ctx); err != nil {
-		return err
-	}
 	platform, err := onePlatform(req.Platforms)
 	if err != nil {
 		return err

@@ -181,7 +181,7 @@ func (d *Daemon) openLayers(ctx context.Context) (err error) {
 func (d *Daemon) openImages(ctx context.Context) (err error) {
 	d.images, err = image.New(image.Config{
 		Client: d.layers.Client(), Snapshotter: layerstore.Snapshotter, Root: filepath.Join(d.pool.Root(), "containerd"),
-		Events: d.events, Flatten: flatten, InsecureRegistries: d.cfg.Registries.Insecure, Logger: d.logger,
+		Events: d.events, Space: d.pool, Flatten: flatten, InsecureRegistries: d.cfg.Registries.Insecure, Logger: d.logger,
 	})
 	if err != nil {
 		return err
@@ -287,7 +287,7 @@ func (d *Daemon) openServer(ctx context.Context) (err error) {
 	ctx = context.WithoutCancel(ctx)
 	d.server, err = api.New(api.Config{
 		Logger: d.logger, BaseContext: func() context.Context { return ctx }, EngineVersion: version.Version(), Builder: "1",
-		Containers: containers{d.containers}, Images: images{d.images, d.containers, d.pool}, Volumes: volumes{d.volumes},
+		Containers: containers{d.containers}, Images: images{d.images, d.containers}, Volumes: volumes{d.volumes},
 		Networks: networks{d.networks}, Events: d.events, System: &systemInfo{d}, Pool: pool{d.pool}, Checker: checker{d}, Locks: locks{d.containers}, Spans: d.spans,
 	})
 	return err

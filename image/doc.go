@@ -25,6 +25,11 @@
 // A layer made late is a committed snapshot whose archive was never written: see
 // docs/adr/0001-layers-made-late.md.
 //
+// What comes in (pull, load, import, and the unpacking of layers) is written while
+// the pool has space beyond what it keeps for running containers: it is asked
+// again every 64 MiB, and several times a second while a layer is unpacked, and
+// the operation is undone when it refuses.
+//
 // Locks: keys "image/<public id>" and "name/<reference>" of one keylock, all of
 // one operation taken in one call, held over record changes only and never over
 // input or output that a client or registry controls. Commit's and pull's work

@@ -46,6 +46,9 @@ func (m *Manager) Import(ctx context.Context, req ImportRequest) (_ *Image, err 
 	if err := ApplyChanges(&d.spec.Config, req.Changes); err != nil {
 		return nil, err
 	}
+	if err := m.room.check(ctx); err != nil {
+		return nil, err
+	}
 	ctx, done, err := m.lease(ctx, "import")
 	if err != nil {
 		return nil, err
@@ -108,9 +111,9 @@ func (m *Manager) importLayer(ctx context.Context, r io.Reader) (_ ocispec.Descr
 			err = cerr
 		}
 	}()
-	size, err := io.CopyBuffer(onlyWriter{w}, onlyReader{&ctxReader{ctx: ctx.Err, r: plain}}, make([]byte, 1<<20))
+	size, err := m.store(ctx, w, &ctxReader{ctx: ctx.Err, r: plain})
 	if err != nil {
-		return ocispec.Descriptor{}, invalidArchive(err)
+		return ocispec.Descriptor{}, err
 	}
 	if size == 0 {
 		return ocispec.Descriptor{}, errdefs.ErrInvalidArgument.WithMessage("invalid archive: it is empty")

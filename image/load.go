@@ -27,9 +27,12 @@ type LoadOptions struct {
 }
 
 // Load takes in an archive that Save, docker save or an OCI tool has written,
-// compressed or not. A damaged archive gives errdefs.ErrInvalidArgument, and
-// nothing of it stays.
+// compressed or not. A damaged archive gives errdefs.ErrInvalidArgument, one for
+// which there is no room what [Space] says, and nothing of either stays.
 func (m *Manager) Load(ctx context.Context, r io.Reader, opts LoadOptions) (err error) {
+	if err := m.room.check(ctx); err != nil {
+		return err
+	}
 	ctx, done, err := m.lease(ctx, "load")
 	if err != nil {
 		return err

@@ -54,6 +54,9 @@ func (a *archive) read(ctx context.Context, r io.Reader) error {
 		if len(a.files)+len(a.links) > maxArchiveFiles {
 			return errdefs.ErrInvalidArgument.WithMessage("invalid archive: too many files")
 		}
+		if isSparse(header) {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid archive: %q is a sparse file, which no part of an image is", header.Name))
+		}
 		// Names are only keys here: nothing is written under them.
 		name := path.Clean(strings.TrimPrefix(header.Name, "/"))
 		switch header.Typeflag {
@@ -67,6 +70,20 @@ func (a *archive) read(ctx context.Context, r io.Reader) error {
 			a.links[name] = path.Clean(header.Linkname)
 		}
 	}
+}
+
+// isSparse tells whether the file is longer than its part of the archive, and
+// without any bound.
+func isSparse(header *tar.Header) bool {
+	if header.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range header.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *archive) complete() error {
@@ -145,9 +162,9 @@ func (m *Manager) ingest(ctx context.Context, r io.Reader, want digest.Digest, s
 	if err := w.Truncate(0); err != nil {
 		return "", fmt.Errorf("storing a blob: %w", err)
 	}
-	n, err := io.CopyBuffer(onlyWriter{w}, onlyReader{r}, make([]byte, 1<<20))
+	n, err := m.store(ctx, w, r)
 	if err != nil {
-		return "", invalidArchive(err)
+		return "", err
 	}
 	got := w.Digest()
 	if want != "" && want.Algorithm() != got.Algorithm() {

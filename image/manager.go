@@ -55,6 +55,9 @@ type Config struct {
 	Root string
 	// Events receives image events; may be nil.
 	Events Publisher
+	// Space is asked as images come in, again and again; if nil there is always
+	// room.
+	Space Space
 	// Flatten merges layers; if nil, chains grow without limit.
 	Flatten FlattenFunc
 	// MaxChain is the longest chain of layers made late; DefaultMaxChain if 0.
@@ -78,6 +81,7 @@ type Manager struct {
 	platform    platforms.MatchComparer
 	events      Publisher
 	flatten     FlattenFunc
+	room        *room
 	maxChain    int
 	registries  *registryRules
 	locks       *keylock.Locker
@@ -111,6 +115,7 @@ func New(cfg Config) (*Manager, error) {
 		platform:    platforms.Default(),
 		events:      cfg.Events,
 		flatten:     cfg.Flatten,
+		room:        &room{space: cfg.Space},
 		maxChain:    cfg.MaxChain,
 		registries:  rules,
 		locks:       keylock.New(),

@@ -79,6 +79,9 @@ func (p *pulling) unpacked(layer ocispec.Descriptor) {
 }
 
 func (m *Manager) pull(ctx context.Context, named reference.Named, opts PullOptions, report *reporter) (err error) {
+	if err := m.room.check(ctx); err != nil {
+		return err
+	}
 	ctx, done, err := m.lease(ctx, "pull")
 	if err != nil {
 		return err
@@ -285,16 +288,14 @@ func (p *pulling) fetchLayers(ctx context.Context, layers []ocispec.Descriptor) 
 }
 
 func (p *pulling) fetchLayer(ctx context.Context, layer ocispec.Descriptor, report bool) error {
-	fetcher := p.fetcher
-	if report {
-		fetcher = remotes.FetcherFunc(func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-			r, err := p.fetcher.Fetch(ctx, desc)
-			if err != nil {
-				return nil, err
-			}
-			return &countedReader{ReadCloser: r, total: desc.Size, report: p.report, id: shortID(desc.Digest)}, nil
-		})
-	}
+	fetcher := remotes.FetcherFunc(func(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+		r, err := p.fetcher.Fetch(ctx, desc)
+		if err != nil {
+			return nil, err
+		}
+		take := func(n int) error { return p.m.room.take(ctx, n) }
+		return &countedReader{ReadCloser: r, total: desc.Size, report: p.report, id: shortID(desc.Digest), take: take}, nil
+	})
 	if err := p.fetchBlob(ctx, layer, fetcher); err != nil {
 		return fmt.Errorf("layer %s: %w", layer.Digest, err)
 	}
@@ -304,11 +305,12 @@ func (p *pulling) fetchLayer(ctx context.Context, layer ocispec.Descriptor, repo
 	return nil
 }
 
-// countedReader reports a download. It keeps its source's ability to seek, by
+// countedReader reports a download and asks for room for it. It keeps its source's ability to seek, by
 // which an interrupted download goes on.
 type countedReader struct {
 	io.ReadCloser
 	report   *reporter
+	take     func(n int) error
 	id       string
 	at       int64
 	total    int64
@@ -317,6 +319,9 @@ type countedReader struct {
 
 func (c *countedReader) Read(b []byte) (int, error) {
 	n, err := c.ReadCloser.Read(b)
+	if terr := c.take(n); terr != nil {
+		return 0, terr
+	}
 	c.at += int64(n)
 	c.report.bar(c.id, "Downloading", c.at, c.total)
 	if c.at >= c.total && !c.verified {

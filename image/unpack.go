@@ -134,15 +134,18 @@ func (m *Manager) applyLayer(ctx context.Context, layer ocispec.Descriptor, diff
 	if observer != nil {
 		opts = append(opts, diff.WithProgress(func(_ ocispec.Descriptor, done int64) { observer.extracting(layer, done) }))
 	}
-	applied, err := m.client.DiffService().Apply(ctx, layer, mounts, opts...)
-	if err != nil {
+	var applied ocispec.Descriptor
+	if err := m.room.during(ctx, func(ctx context.Context) (err error) {
+		applied, err = m.client.DiffService().Apply(ctx, layer, mounts, opts...)
+		return err
+	}); err != nil {
 		return applyError(layer, err)
 	}
 	if want := diffIDs[len(diffIDs)-1]; applied.Digest != want {
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(
 			"layer %s does not hold what the image's config says: its content is %s, not %s", layer.Digest, applied.Digest, want))
 	}
-	err = m.snapshots.Commit(ctx, identity.ChainID(diffIDs).String(), key)
+	err := m.snapshots.Commit(ctx, identity.ChainID(diffIDs).String(), key)
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("committing layer %s: %w", layer.Digest, err)
 	}
