@@ -79,7 +79,8 @@
 //
 // # Locks
 //
-// Pool.mu is the only lock that is held over work (growth and trimming).
+// Growing and trimming have a lock each, held over the work; neither is taken
+// under the other. Who waits for one stops when its context ends.
 // Setting up the pool holds an exclusive flock on the data root's directory,
 // so that two daemons that start at once do it one after the other. A Copy
 // has no lock: its methods are called one after the other.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,6 +179,34 @@ func TestFullHost(t *testing.T) {
 	if err := p.CheckSpace(t.Context()); !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "sparse pool file") {
 		t.Errorf("host is full, pool is not: %v", err)
 	}
+}
+
+// TestRoomAfterRemoval: what was freed in the pool is room on the host at once,
+// for everybody who asks at the same time.
+func TestRoomAfterRemoval(t *testing.T) {
+	cfg := config(tinyHost(t, 1500*mib))
+	p := open(t, cfg)
+	file := filepath.Join(p.Root(), "file")
+	fill(t, file, 300*mib)
+	fill(t, filepath.Join(cfg.DataRoot, "ballast"), int(status(t, p).HostFree-cfg.Reserve)/mib*mib+4*mib)
+	if err := p.CheckSpace(t.Context()); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("the host is full: %v", err)
+	}
+	must(t, os.Remove(file))
+	ended, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("client went away"))
+	if err := p.CheckSpace(ended); err == nil || errdefs.IsResourceExhausted(err) {
+		t.Errorf("nobody waits any more: %v", err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if err := p.CheckSpace(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestReadOnlyHost(t *testing.T) {

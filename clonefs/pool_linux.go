@@ -31,7 +31,7 @@ type Pool struct {
 	method string
 	reason string
 	locks  *keylock.Locker // keys: lockGrow, lockTrim
-	idle   *slack          // used by Run's goroutine only
+	idle   *slack
 }
 
 const (

@@ -74,7 +74,8 @@ func (p *Pool) Status(context.Context) (Status, error) {
 
 // CheckSpace says whether there is room for a new clone. It refuses with
 // errdefs.ErrResourceExhausted while there is still some left for those that
-// run. A pool file that can grow is grown first.
+// run. A pool file that can grow is grown first, and what it holds of the host
+// for files that are gone is given back.
 func (p *Pool) CheckSpace(ctx context.Context) error {
 	s, err := p.Status(ctx)
 	if err != nil {
@@ -101,11 +102,24 @@ func (p *Pool) CheckSpace(ctx context.Context) error {
 	if s.Method != MethodPool {
 		return nil
 	}
+	return p.checkHost(ctx)
+}
+
+func (p *Pool) checkHost(ctx context.Context) error {
 	host, err := spaceOf(p.cfg.DataRoot)
 	if err != nil {
 		return err
 	}
-	if reserve := p.cfg.reserveOf(host.size); host.free < reserve {
+	reserve := p.cfg.reserveOf(host.size)
+	if host.free < reserve {
+		if err := p.trimIfUseful(ctx, true); err != nil && !errdefs.IsNotImplemented(err) {
+			return err
+		}
+		if host, err = spaceOf(p.cfg.DataRoot); err != nil {
+			return err
+		}
+	}
+	if host.free < reserve {
 		return errdefs.ErrResourceExhausted.WithMessage(fmt.Sprintf("the file system of %s, which holds the sparse pool file, has %s of %s free, less than the %s that are kept for running containers: free space there, or remove containers, volumes or images and run `slipway pool trim`", p.cfg.DataRoot, human(host.free), human(host.size), human(reserve)))
 	}
 	return nil

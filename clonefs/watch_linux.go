@@ -19,16 +19,19 @@ const (
 	trimWindow = 4 * gib
 	// trimMinimum is the smallest free extent worth a hole in the host's file.
 	trimMinimum = 64 << 10
-	// trimPause is the least time between two automatic trims.
-	trimPause = 10 * time.Minute
+	// trimPause is the least time between two automatic trims, with room on the
+	// host, with little, and when something would be refused for want of it.
+	trimPause       = 10 * time.Minute
+	trimPauseLow    = time.Minute
+	trimPauseUrgent = time.Second
 )
 
-// slack is what Run remembers of the last trim: bytes of the pool file that
+// slack is what is remembered of the last trim: bytes of the pool file that
 // hold nothing and that it could not give back.
 type slack struct {
-	bytes   int64
-	trimmed time.Time
-	low     bool // a warning about the space has been logged
+	bytes   int64     // guarded by lockTrim
+	trimmed time.Time // guarded by lockTrim
+	low     bool      // a warning about the space has been logged; Run's alone
 }
 
 // Run watches the free space of pool and host until ctx ends: it grows the
@@ -58,7 +61,7 @@ func (p *Pool) look(ctx context.Context) error {
 	if _, err := p.growIfNeeded(ctx, s); err != nil {
 		return err
 	}
-	if err := p.trimIfUseful(ctx, s); err != nil {
+	if err := p.trimIfUseful(ctx, false); err != nil {
 		return err
 	}
 	err = p.CheckSpace(ctx)
@@ -78,24 +81,35 @@ func (p *Pool) look(ctx context.Context) error {
 
 // trimIfUseful trims when the pool file takes markedly more of the host than
 // the pool's files: that is how freed space shows, however it was freed and
-// however often the daemon was restarted since.
-func (p *Pool) trimIfUseful(ctx context.Context, s Status) error {
-	if s.Method != MethodPool {
+// however often the daemon was restarted since. It is urgent when something
+// would be refused otherwise; who comes while another trims waits for it.
+func (p *Pool) trimIfUseful(ctx context.Context, urgent bool) error {
+	if p.method != MethodPool {
 		return nil
 	}
-	idle := s.FileUsed - s.Used
-	if idle < p.idle.bytes {
-		p.idle.bytes = max(idle, 0)
+	unlock, err := p.locks.Lock(ctx, lockTrim)
+	if err != nil {
+		return err
 	}
-	worth := max(gib/4, s.Used/20)
-	pause := trimPause
-	if s.HostFree < 2*p.cfg.reserveOf(s.Size) {
-		worth, pause = 16*mib, trimPause/10
+	defer unlock()
+	dir, err := p.openPool()
+	if err != nil {
+		return err
 	}
-	if idle-p.idle.bytes < worth || time.Since(p.idle.trimmed) < pause {
-		return nil
+	defer dir.Close()
+	idle, pause, err := p.idleBytes(ctx, dir, urgent)
+	if err != nil || idle == 0 {
+		return err
 	}
-	freed, err := p.Trim(ctx)
+	if rest := pause - time.Since(p.idle.trimmed); rest > 0 {
+		if !urgent {
+			return nil
+		}
+		if err := sleep(ctx, rest); err != nil {
+			return err
+		}
+	}
+	freed, err := p.trim(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -103,6 +117,52 @@ func (p *Pool) trimIfUseful(ctx context.Context, s Status) error {
 	p.idle.bytes = max(idle-freed, 0)
 	p.log.LogAttrs(ctx, slog.LevelInfo, "freed space is given back to the host", slog.Int64("bytes", freed))
 	return nil
+}
+
+// idleBytes returns how much of the host the pool file holds for nothing, or 0 if
+// that is not worth a trim, and how long one has to be ago. It needs lockTrim.
+func (p *Pool) idleBytes(ctx context.Context, dir *os.File, urgent bool) (idle int64, pause time.Duration, err error) {
+	const looks, between = 5, 20 * time.Millisecond
+	for look := 1; ; look++ {
+		if urgent {
+			if err := settleXFS(dir); err != nil {
+				return 0, 0, fmt.Errorf("wait for removed files: %w", err)
+			}
+		}
+		s, err := p.Status(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		idle = s.FileUsed - s.Used
+		p.idle.bytes = max(min(idle, p.idle.bytes), 0)
+		worth, pause := max(gib/4, s.Used/20), trimPause
+		switch {
+		case urgent:
+			worth, pause = 16*mib, trimPauseUrgent
+		case s.HostFree < 2*p.cfg.reserveOf(s.Size):
+			worth, pause = 16*mib, trimPauseLow
+		}
+		if idle-p.idle.bytes >= worth {
+			return idle, pause, nil
+		}
+		// A file that was removed just now may not even be among those to wait for.
+		if !urgent || look == looks {
+			return 0, 0, nil
+		}
+		if err := sleep(ctx, between); err != nil {
+			return 0, 0, err
+		}
+	}
+}
+
+// sleep ends early with ctx, whose cause it returns then.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // Trim gives the pool file's free space back to the host and returns by how
@@ -121,6 +181,11 @@ func (p *Pool) Trim(ctx context.Context) (freed int64, err error) {
 		return 0, err
 	}
 	defer dir.Close()
+	return p.trim(ctx, dir)
+}
+
+// trim needs lockTrim.
+func (p *Pool) trim(ctx context.Context, dir *os.File) (freed int64, err error) {
 	before, err := allocatedBytes(p.file)
 	if err != nil {
 		return 0, err
@@ -134,7 +199,7 @@ func (p *Pool) Trim(ctx context.Context) (freed int64, err error) {
 	if err := p.trimWindows(ctx, dir); err != nil {
 		return 0, err
 	}
-	after, err := p.settledBytes(ctx)
+	after, err := p.settledBytes(ctx, before)
 	if err != nil {
 		return 0, err
 	}
@@ -142,18 +207,14 @@ func (p *Pool) Trim(ctx context.Context) (freed int64, err error) {
 }
 
 // settledBytes waits until the pool file no longer shrinks, and returns what it
-// takes then: the kernel punches the holes after the trim call has returned.
-func (p *Pool) settledBytes(ctx context.Context) (int64, error) {
-	const pause, rounds, quiet = 50 * time.Millisecond, 100, 3
-	last, err := allocatedBytes(p.file)
-	if err != nil {
-		return 0, err
-	}
-	for still, round := 0, 0; still < quiet && round < rounds; round++ {
-		select {
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		case <-time.After(pause):
+// takes then: the kernel punches the holes after the trim call has returned, on a
+// busy machine not even the first at once.
+func (p *Pool) settledBytes(ctx context.Context, before int64) (int64, error) {
+	const pause, rounds, quiet, quietAtFirst = 50 * time.Millisecond, 100, 3, 20
+	last := before
+	for still, round := 0, 0; round < rounds && (still < quiet || last == before && still < quietAtFirst); round++ {
+		if err := sleep(ctx, pause); err != nil {
+			return 0, err
 		}
 		now, err := allocatedBytes(p.file)
 		if err != nil {
