@@ -127,6 +127,25 @@ func using(id digest.Digest, users ...User) InUseFunc {
 	}
 }
 
+// An image that has no name left stays while a container uses it.
+func TestRemoveOfUsedImageWithoutName(t *testing.T) {
+	e := newEngine(t)
+	image := e.base(t, "db")
+	stopped := RemoveOptions{Force: true, InUse: using(image.ID, User{ID: strings.Repeat("2", 64)})}
+	if _, err := e.Remove(e.ctx, "db", stopped); err != nil {
+		t.Fatal(err)
+	}
+	_, err := e.Remove(e.ctx, image.ID.String(), stopped)
+	want := "conflict: unable to delete " + shortID(image.ID) + " (cannot be forced) - image is being used by stopped container 222222222222"
+	if !errdefs.IsConflict(err) || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := e.Remove(e.ctx, image.ID.String(), RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	e.noLeaks(t)
+}
+
 func TestRemove(t *testing.T) {
 	running, stopped := User{ID: strings.Repeat("1", 64), Running: true}, User{ID: strings.Repeat("2", 64)}
 	for _, tc := range []struct {
@@ -148,7 +167,8 @@ func TestRemove(t *testing.T) {
 		{name: "stopped container", ref: "db", users: []User{stopped}, left: true, message: "conflict: unable to delete db:latest (must be forced) - container 222222222222 is using its referenced image SHORT"},
 		{name: "stopped container by force", ref: "db", users: []User{stopped}, force: true, left: true, want: []string{"-db:latest"}},
 		{name: "stopped container, ID", ref: "ID", users: []User{stopped}, left: true, message: "conflict: unable to delete SHORT (must be forced) - image is being used by stopped container 222222222222"},
-		{name: "stopped container, ID by force", ref: "ID", users: []User{stopped}, force: true, want: []string{"-db:latest", "ID"}},
+		{name: "stopped container, ID by force", ref: "ID", users: []User{stopped}, force: true, left: true, want: []string{"-db:latest"}},
+		{name: "stopped container, ID of two by force", tags: []string{"x"}, ref: "ID", users: []User{stopped}, force: true, left: true, want: []string{"-db:latest", "-x:latest"}},
 		{name: "running container", ref: "ID", users: []User{stopped, running}, force: true, left: true, message: "conflict: unable to delete SHORT (cannot be forced) - image is being used by running container 111111111111"},
 		{name: "running container, second name", tags: []string{"x"}, ref: "x", users: []User{running}, left: true, want: []string{"-x:latest"}},
 	} {
@@ -181,8 +201,12 @@ func TestRemove(t *testing.T) {
 			if !slices.Equal(got, tc.want) {
 				t.Errorf("removed %q, want %q", got, tc.want)
 			}
-			if _, err := e.Get(e.ctx, image.ID.String()); tc.left != (err == nil) {
+			left, err := e.Get(e.ctx, image.ID.String())
+			if tc.left != (err == nil) {
 				t.Errorf("left: %v", err)
+			}
+			if tc.left {
+				e.commit(t, left, "child", map[string]string{"x": "y"}) // as for one of its containers
 			}
 			e.noLeaks(t)
 		})

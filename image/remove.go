@@ -19,8 +19,9 @@ import (
 
 // RemoveOptions refine Remove.
 type RemoveOptions struct {
-	// Force removes several names at once, and an image that stopped
-	// containers use.
+	// Force removes several names at once, and the last name of an image that
+	// stopped containers use. The image itself stays as long as they do: a commit
+	// of theirs needs it.
 	Force bool
 	// NoPrune keeps parents that have no name and no other child.
 	NoPrune bool
@@ -89,7 +90,14 @@ func (m *Manager) removeLocked(ctx context.Context, who identified, ref string, 
 	if len(users) > 0 && !opts.Force {
 		return nil, conflict(shortID(id), false, "image is being used by stopped container "+shorten(users[0].ID))
 	}
-	return m.deleteImage(ctx, g)
+	if len(users) == 0 {
+		return m.deleteImage(ctx, g)
+	}
+	names := slices.DeleteFunc(slices.Clone(g.records), isDangling)
+	if len(names) == 0 {
+		return nil, conflict(shortID(id), true, "image is being used by stopped container "+shorten(users[0].ID))
+	}
+	return m.dropRecords(ctx, g, names, id)
 }
 
 func (g *group) users(inUse InUseFunc) []User {

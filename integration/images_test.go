@@ -108,7 +108,14 @@ func TestTagAndRemove(t *testing.T) {
 
 	name := createOnly(t, other, "true")
 	dockerFails(t, "image is being used by stopped container "+inspect(t, name, ".Id")[:12], "rmi", id[7:19])
+	// By force the name goes; the container can be committed nevertheless.
+	if got := docker(t, "rmi", "-f", id[7:19]); !strings.Contains(got, "Untagged: "+other) || strings.Contains(got, "Deleted:") {
+		t.Errorf("rmi -f of the image of a stopped container: %q", got)
+	}
+	child := docker(t, "commit", name)
 	docker(t, "rm", name)
+	docker(t, "tag", id, other)
+	docker(t, "rmi", "--no-prune", child)
 	if got := docker(t, "rmi", other); !strings.Contains(got, "Deleted: "+id) {
 		t.Errorf("rmi of the last: %q", got)
 	}
