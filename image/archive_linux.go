@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +38,7 @@ func writeLayer(ctx context.Context, w io.Writer, dir string) error {
 			return context.Cause(ctx)
 		}
 		if path == dir {
-			return a.checkDir(path, "/")
+			return a.root(entry)
 		}
 		return a.add(path, entry)
 	}); err != nil {
@@ -53,6 +54,43 @@ type layerArchive struct {
 	tar    *tar.Writer
 	links  map[inode]string // the first name of files that have several
 	buffer []byte
+}
+
+// root writes the root directory's owner and mode, also if they are the usual ones:
+// the layer below may have others.
+func (a *layerArchive) root(entry fs.DirEntry) error {
+	info, err := entry.Info()
+	if err != nil {
+		return err
+	}
+	header, err := a.header(a.dir, ".", info, info.Sys().(*syscall.Stat_t))
+	if err != nil {
+		return err
+	}
+	if err := a.tar.WriteHeader(header); err != nil {
+		return err
+	}
+	return a.checkDir(a.dir, "/")
+}
+
+// applyRoot gives a snapshot's root directory what the header of a layer's says.
+func applyRoot(mounts []mount.Mount, header *tar.Header) error {
+	dir, err := upperDir(mounts)
+	if err != nil {
+		return err
+	}
+	// The mode last: a new owner takes bits away.
+	if err := errors.Join(os.Lchown(dir, header.Uid, header.Gid), unix.Chmod(dir, uint32(header.Mode&0o7777))); err != nil {
+		return err
+	}
+	for key, value := range header.PAXRecords {
+		if name, ok := strings.CutPrefix(key, xattrRecord); ok {
+			if err := unix.Lsetxattr(dir, name, []byte(value), 0); err != nil && !errors.Is(err, unix.ENOTSUP) {
+				return &fs.PathError{Op: "set " + name + " of", Path: dir, Err: err}
+			}
+		}
+	}
+	return nil
 }
 
 func (a *layerArchive) add(path string, entry fs.DirEntry) error {

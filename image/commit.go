@@ -11,6 +11,7 @@ import (
 
 	"slipway/internal/failpoint"
 	"slipway/internal/span"
+	"slipway/layerstore"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -235,6 +236,9 @@ func (m *Manager) addLayer(ctx context.Context, d *draft, fill func(context.Cont
 	upper, err := upperDir(mounts)
 	if err != nil {
 		return err
+	}
+	if err := layerstore.InheritRoot(mounts); err != nil {
+		return fmt.Errorf("preparing the layer: %w", err)
 	}
 	failpoint.Hit("image.commit.prepared")
 	labels := snapshots.WithLabels(map[string]string{labelLate: layerFormat})

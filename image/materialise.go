@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"slipway/internal/failpoint"
+	"slipway/layerstore"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -20,7 +21,7 @@ import (
 // layerFormat is the version of the bytes that writeLayer makes. It stands in
 // the labels of layers made late: a digest that was recorded for another format
 // is not used.
-const layerFormat = "1"
+const layerFormat = "2"
 
 // Materialise makes the image's portable manifest, the one that save and push
 // hand out, and returns it. The layers made late are read once to learn their
@@ -161,7 +162,11 @@ func (m *Manager) alias(ctx context.Context, name, chain string) error {
 		return err
 	}
 	key := "slipway-alias-" + rand.Text()
-	if _, err := m.snapshots.Prepare(ctx, key, chain); err != nil {
+	mounts, err := m.snapshots.Prepare(ctx, key, chain)
+	if err != nil {
+		return fmt.Errorf("preparing an alias of %s: %w", chain, err)
+	}
+	if err := layerstore.InheritRoot(mounts); err != nil {
 		return fmt.Errorf("preparing an alias of %s: %w", chain, err)
 	}
 	if err := m.snapshots.Commit(ctx, name, key); err != nil && !errdefs.IsAlreadyExists(err) {

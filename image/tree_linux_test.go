@@ -52,10 +52,10 @@ func readTree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out, groups := map[string]string{}, map[uint64]string{}
 	if err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || path == dir {
+		if err != nil {
 			return err
 		}
-		name := strings.TrimPrefix(path, dir)
+		name := strings.TrimPrefix(path, dir) // of the root itself: ""
 		info, err := entry.Info()
 		if err != nil {
 			return err
@@ -113,4 +113,7 @@ func sameTree(t *testing.T, want, got map[string]string) {
 	}
 }
 
-func names(tree map[string]string) []string { return slices.Sorted(maps.Keys(tree)) }
+// names lists what is in a tree, without its root.
+func names(tree map[string]string) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(tree)), func(name string) bool { return name == "" })
+}

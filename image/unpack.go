@@ -1,13 +1,19 @@
 package image
 
 import (
+	"archive/tar"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"path"
 	"strings"
 
+	"slipway/layerstore"
+
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/mount"
@@ -145,11 +151,43 @@ func (m *Manager) applyLayer(ctx context.Context, layer ocispec.Descriptor, diff
 		return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(
 			"layer %s does not hold what the image's config says: its content is %s, not %s", layer.Digest, applied.Digest, want))
 	}
+	if err := m.applyRoot(ctx, layer, mounts); err != nil {
+		return fmt.Errorf("layer %s: %w", layer.Digest, err)
+	}
 	err := m.snapshots.Commit(ctx, identity.ChainID(diffIDs).String(), key)
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return fmt.Errorf("committing layer %s: %w", layer.Digest, err)
 	}
 	return nil
+}
+
+// applyRoot gives the snapshot's root directory the owner and mode that the layer
+// begins with or, if it does not say, the parent's. The differ passes it over.
+func (m *Manager) applyRoot(ctx context.Context, layer ocispec.Descriptor, mounts []mount.Mount) error {
+	if err := layerstore.InheritRoot(mounts); err != nil {
+		return err
+	}
+	blob, err := m.content.ReaderAt(ctx, layer)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	plain, err := decompress(content.NewReader(blob))
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	header, err := tar.NewReader(plain).Next()
+	if errors.Is(err, io.EOF) {
+		return nil // a layer without files
+	}
+	if err != nil {
+		return err
+	}
+	if header.Typeflag != tar.TypeDir || path.Clean("/"+header.Name) != "/" {
+		return nil
+	}
+	return applyRoot(mounts, header)
 }
 
 // applyError tells a damaged layer, which is the sender's fault, from a disk

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"context"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ var errNoOverlay = fmt.Errorf("layers made late need overlayfs: %w", errdefs.Err
 func upperDir([]mount.Mount) (string, error)              { return "", errNoOverlay }
 func lowerDirs([]mount.Mount) ([]string, error)           { return nil, errNoOverlay }
 func diskUsage(context.Context, string) (int64, error)    { return 0, errNoOverlay }
+func applyRoot([]mount.Mount, *tar.Header) error          { return nil }
 func writeLayer(context.Context, io.Writer, string) error { return errNoOverlay }
 
 // syncFS does nothing: containerd flushes each file of the content store, and

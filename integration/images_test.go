@@ -92,6 +92,28 @@ func TestSaveAndLoad(t *testing.T) {
 	dockerFails(t, "No such image: no-such:latest", "save", "-o", filepath.Join(t.TempDir(), "x"), "no-such")
 }
 
+// The root directory of a container is one of its files.
+func TestSaveAndLoadOfRoot(t *testing.T) {
+	t.Parallel()
+	name := createOnly(t, "busybox", "sh", "-c", "chown 1000 / && chmod 1711 /")
+	docker(t, "start", "-a", name)
+	image := unique(t) + ":root"
+	docker(t, "commit", name, image)
+	t.Cleanup(func() { engine(t).Docker("rmi", "-f", image) })
+	stat := []string{image, "stat", "-c", "%u %a", "/"}
+	if got := run(t, stat...); got != "1000 1711" {
+		t.Errorf("the root in a container of the image: %s", got)
+	}
+	file := filepath.Join(t.TempDir(), "saved.tar")
+	docker(t, "save", "-o", file, image)
+	docker(t, "rm", name)
+	docker(t, "rmi", image)
+	docker(t, "load", "-i", file)
+	if got := run(t, stat...); got != "1000 1711" {
+		t.Errorf("after save and load: %s", got)
+	}
+}
+
 func TestTagAndRemove(t *testing.T) {
 	t.Parallel()
 	image := testImage(t, []testutil.File{{Path: "a", Content: t.Name()}}, nil)
