@@ -130,14 +130,19 @@ func (d *disk) flush() error {
 }
 
 // cut is the end of the power: of what is in the cache, some blocks get to the
-// medium, some only in part, and the rest is lost. It returns how many bytes
-// were in the cache and how many of them are lost.
+// medium, some only in part, and the rest is lost. The first block is kept or lost
+// whole: ext4's superblock is there, two sectors with one checksum, written in
+// place and without a journal at each mount, and ext4 does not survive half of it.
+// cut returns how many bytes were in the cache and how many of them are lost.
 func (d *disk) cut() (cached, lost int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for block, data := range d.cache {
 		cached += blockSize
 		fate := d.rng.IntN(5) // 0, 1: kept; 2, 3: lost; 4: torn
+		if block == 0 && fate == 4 {
+			fate = 0
+		}
 		for at := int64(0); at < blockSize; at += sectorSize {
 			if fate >= 2 && (fate < 4 || d.rng.IntN(2) == 0) {
 				lost += sectorSize
