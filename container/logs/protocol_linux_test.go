@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"net"
 	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 
 	"slipway/container/logs"
 	"slipway/container/logs/wire"
@@ -60,6 +62,39 @@ func TestKeeperMakesRoomForAnother(t *testing.T) {
 	}
 	if r.pid() == pid {
 		t.Error("the keeper did not make room")
+	}
+}
+
+// TestKeeperReplacedAtTheEnd: a client gets all output of a container that ends
+// while the keeper is replaced.
+func TestKeeperReplacedAtTheEnd(t *testing.T) {
+	r := newRig(t)
+	for i := range 12 {
+		id := "c" + strconv.Itoa(i)
+		c := r.register(t, id, nil)
+		a, err := r.Attach(t.Context(), id, logs.AttachOptions{Stdout: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := startShim(t, c.fifos)
+		s.print(0, "before, ")
+		if reply := r.raw(t, wire.Request{Version: wire.Version, Op: wire.OpRetire}); reply.Code != wire.CodeNone {
+			t.Fatalf("retire: %+v", reply)
+		}
+		time.Sleep(time.Duration(i%8) * 50 * time.Microsecond)
+		s.print(0, "after\n")
+		s.exit()
+		r.finish(t, id)
+		var out bytes.Buffer
+		if err := a.Copy(t.Context(), &out, nil); err != nil {
+			t.Fatal(err)
+		}
+		if out.String() != "before, after\n" {
+			t.Fatalf("round %d: %q", i, &out)
+		}
+		if err := r.Unregister(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

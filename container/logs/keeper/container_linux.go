@@ -223,9 +223,6 @@ func (c *container) giveUpAbsent() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.absent.count = 0
-	if c.stopped {
-		return
-	}
 	for _, s := range c.each() {
 		c.release(s)
 	}
@@ -261,20 +258,29 @@ func (c *container) finishNow(force bool) {
 	}
 }
 
-// stop ends the reading without ending the streams, and drops the clients if asked to. It returns when
-// all of the container's goroutines are gone, which without drop can last as long as a client is slow.
-func (c *container) stop(drop bool) error {
+// halt ends the reading without ending the streams. From then on nothing of what
+// was read is given back.
+func (c *container) halt() {
 	c.mu.Lock()
 	c.stopped = true
-	if drop {
-		for cl := range c.clients {
-			cl.drop()
-		}
-	}
 	c.changed.Broadcast()
 	c.mu.Unlock()
 	for _, s := range c.each() {
 		s.wake()
+	}
+}
+
+// stop ends the reading without ending the streams, and drops the clients if asked to. It returns when
+// all of the container's goroutines are gone, which without drop can last as long as a client is slow.
+func (c *container) stop(drop bool) error {
+	c.halt()
+	if drop {
+		c.mu.Lock()
+		for cl := range c.clients {
+			cl.drop()
+		}
+		c.changed.Broadcast()
+		c.mu.Unlock()
 	}
 	c.absent.patience.Stop()
 	c.workers.Wait()

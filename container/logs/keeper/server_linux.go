@@ -158,6 +158,12 @@ func (s *Server) retire() {
 
 func (s *Server) shutdown() error {
 	s.retire()
+	// Before the clients are sent away: they come back to the next keeper for the
+	// output that they have not got, and what is read or ends while none is there
+	// is not kept for anybody.
+	for _, c := range s.all() {
+		c.halt()
+	}
 	s.mu.Lock()
 	for conn := range s.conns {
 		_ = conn.Close()

@@ -247,8 +247,12 @@ func (c *container) record(s *stream, last bool) {
 	c.release(s)
 }
 
-// release gives back the memory of what is in the log and with all clients.
+// release gives back the memory of what is in the log and with all clients, unless
+// the next keeper may have to send it again.
 func (c *container) release(s *stream) {
+	if c.stopped {
+		return
+	}
 	s.spool.release(min(s.logged, c.slowest(s)), s.eof)
 }
 
