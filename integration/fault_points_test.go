@@ -417,7 +417,11 @@ func (w *world) prepare(t *testing.T, s scenario, run *script) error {
 	// A container that ends while no daemon is there.
 	process := w.d.ContainerProcess(t, run.tag)
 	w.d.Kill()
-	return process.Kill()
+	if err := process.Kill(); err != nil {
+		return err
+	}
+	testutil.Eventually(t, "its shim has noticed its end", process.Reaped)
+	return nil
 }
 
 // refuses sees that what has no scenario cannot be asked for.

@@ -143,7 +143,8 @@ func TestFaultShutdownWaits(t *testing.T) {
 		_ = r.Close() // nobody writes into the void
 		loaded <- result
 	}()
-	if _, err := io.CopyN(w, archive, 100_000); err != nil {
+	// More than the pipes and the socket on the way hold: the request is under way.
+	if _, err := io.CopyN(w, archive, 1_500_000); err != nil {
 		t.Fatal(err)
 	}
 	stopped := make(chan error, 1)

@@ -38,6 +38,9 @@ func (p Process) Alive() bool {
 	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
 
+// Reaped reports whether the process has ended and its parent knows.
+func (p Process) Reaped() bool { return !exists(p.file("stat")) }
+
 // Read is the content of one of the process's files in /proc.
 func (p Process) Read(t *testing.T, name string) string {
 	t.Helper()
