@@ -40,7 +40,8 @@ func (m *Manager) Pause(ctx context.Context, ref string) error {
 		return notRunning(c)
 	}
 	if err := m.freeze(ctx, c.run.Load()); err != nil {
-		if c.run.Load().hasEnded(context.WithoutCancel(ctx)) {
+		// After a kill of a paused container its shim takes it for paused until it ends.
+		if c.run.Load().hasEnded(context.WithoutCancel(ctx)) || c.record.Load().State.Stopped {
 			return notRunning(c)
 		}
 		return fmt.Errorf("cannot pause container %s: %w", c.id, err)

@@ -86,10 +86,15 @@ func (p Process) Status(t *testing.T, field string) string {
 // Environ is the process's environment.
 func (p Process) Environ(t *testing.T) []string {
 	t.Helper()
-	data, err := os.ReadFile(p.file("environ"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var data []byte
+	// It is empty while the process changes from the runtime to the container's program.
+	Eventually(t, "the process has an environment", func() bool {
+		var err error
+		if data, err = os.ReadFile(p.file("environ")); err != nil {
+			t.Fatal(err)
+		}
+		return len(data) > 0
+	})
 	return strings.Split(strings.TrimRight(string(data), "\x00"), "\x00")
 }
 
