@@ -51,6 +51,7 @@ type summary struct {
 	parents map[testID]bool     // tests with subtests: these are counted instead
 	results map[string][]testID // by action: pass, fail, skip
 	reasons map[string]int      // of skipped tests
+	said    map[testID][]string // what failed tests logged, the first line of each message
 	broken  []string            // packages that failed apart from their tests
 }
 
@@ -61,6 +62,7 @@ func newSummary(out io.Writer) *summary {
 		parents: map[testID]bool{},
 		results: map[string][]testID{},
 		reasons: map[string]int{},
+		said:    map[testID][]string{},
 	}
 }
 
@@ -110,6 +112,7 @@ func (s *summary) endTest(id testID, e event) {
 	s.results[e.Action] = append(s.results[e.Action], id)
 	switch e.Action {
 	case "fail":
+		s.said[id] = messages(s.output[id])
 		fmt.Fprintf(s.out, "\n--- FAIL %s %s (%.1fs)\n%s\n", e.Package, e.Test, e.Elapsed, strings.Join(s.output[id], ""))
 	case "skip":
 		s.reasons[skipReason(s.output[id])]++
@@ -167,6 +170,9 @@ func (s *summary) close() bool {
 	}
 	for _, id := range s.results["fail"] {
 		fmt.Fprintf(s.out, "failed: %s %s\n", id.pkg, id.test)
+		for _, message := range s.said[id] {
+			fmt.Fprintf(s.out, "    %s\n", message)
+		}
 	}
 	for _, pkg := range s.broken {
 		fmt.Fprintf(s.out, "failed: %s (the package itself)\n", pkg)
@@ -185,6 +191,26 @@ func byName(a, b testID) int { return cmp.Or(cmp.Compare(a.pkg, b.pkg), cmp.Comp
 
 // sourceLine is how the testing package begins a log line.
 var sourceLine = regexp.MustCompile(`^\s+\S+\.go:\d+: `)
+
+// messages are the first lines of what a test logged. A test's whole output can be
+// as long as a daemon's log, and whoever sees only the end of a run is to know why
+// it failed.
+func messages(output []string) []string {
+	const most, longest = 12, 400 // messages, bytes
+	var list []string
+	for _, line := range output {
+		if !sourceLine.MatchString(line) {
+			continue
+		}
+		if line = strings.TrimSpace(line); len(line) > longest {
+			line = line[:longest] + "…"
+		}
+		if list = append(list, line); len(list) == most {
+			break
+		}
+	}
+	return list
+}
 
 // skipReason is the last thing a test logged before it skipped itself.
 func skipReason(output []string) string {

@@ -38,6 +38,11 @@ func TestSummary(t *testing.T) {
 		{"panics", `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestA","Output":"panic: out of time\n"}
 {"Action":"fail","Package":"p"}`, "failed: p TestA", false},
+		{"the end says why", `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:7: got 1\n"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"        a long log\n"}
+{"Action":"fail","Package":"p","Test":"TestA"}
+{"Action":"fail","Package":"p"}`, "failed: p TestA\n    a_test.go:7: got 1\n1 tests:", false},
 		{"nothing ran", ``, "0 tests: 0 passed", false},
 	}
 	for _, tt := range tests {
