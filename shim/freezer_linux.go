@@ -18,6 +18,12 @@ import (
 const (
 	firstFreezePoll = 100 * time.Microsecond
 	lastFreezePoll  = 2 * time.Millisecond
+
+	// How long to try before the processes are let go for breath, at first; each
+	// further time twice as long, since a slow disk may need it.
+	firstFreezeAttempt = 250 * time.Millisecond
+	// breath is enough for threads to end.
+	breath = 5 * time.Millisecond
 )
 
 // Freezer stops all processes of a container at one moment, and lets them go on.
@@ -54,7 +60,27 @@ func newFreezer(root, cgroup string) (*Freezer, error) {
 
 // Freeze returns when no process of the container runs. If that is not so before
 // ctx ends, it lets all go on and returns the context's cause.
+//
+// It lets them go for a moment from time to time: a program with threads that
+// executes another waits in the kernel, where it cannot be frozen, for its threads,
+// and those do not end while version 1's freezer holds them. Every exec in a
+// container is such a program, the runtime's.
 func (f *Freezer) Freeze(ctx context.Context) error {
+	for limit := firstFreezeAttempt; ; limit *= 2 {
+		attempt, cancel := context.WithTimeoutCause(ctx, limit, errNotFrozen)
+		err := f.attempt(attempt)
+		cancel()
+		if !errors.Is(err, errNotFrozen) {
+			return err
+		}
+		time.Sleep(breath)
+	}
+}
+
+var errNotFrozen = errors.New("not frozen in time")
+
+// attempt is Freeze without the moments of breath.
+func (f *Freezer) attempt(ctx context.Context) error {
 	for wait := firstFreezePoll; ; wait = min(2*wait, lastFreezePoll) {
 		// Again and again, for version 1, which misses processes that are being made.
 		if err := os.WriteFile(f.control, []byte(f.freeze), 0); err != nil {
