@@ -273,7 +273,8 @@ func (e *execution) start(ctx context.Context, spec *specs.Process, streams cio.
 	if process != nil {
 		_, _ = process.Delete(ctx, containerd.WithProcessKill) // the error that counts is the first
 	}
-	if e.run.hasEnded(ctx) {
+	// A program that is not there says nothing of the container, which is not waited for.
+	if startFailureCode(err) == otherFailure && e.run.ending(ctx) || e.run.hasEnded(ctx) {
 		return nil, nil, notRunning(e.c)
 	}
 	return nil, nil, runtimeError{execError(err)}

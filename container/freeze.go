@@ -18,7 +18,7 @@ import (
 func (m *Manager) standStill(ctx context.Context, r *run) (goOn func() error, err error) {
 	defer span.Start(ctx, "freeze")()
 	defer func() {
-		if err != nil && r.hasEnded(context.WithoutCancel(ctx)) {
+		if err != nil && r.ending(context.WithoutCancel(ctx)) {
 			err = errRunEnded
 		}
 	}()

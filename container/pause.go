@@ -121,6 +121,22 @@ func (m *Manager) thaw(ctx context.Context, r *run) error {
 // errRunEnded says that there is no process any more, which may not be settled yet.
 var errRunEnded = errors.New("the container's main process has ended")
 
+// endNotice is how long after the end of a main process its shim may take to know.
+const endNotice = 500 * time.Millisecond
+
+// ending reports whether the main process has ended or is being ended. What fails
+// for that reason can fail before the shim knows, so it is given a moment.
+func (r *run) ending(ctx context.Context) bool {
+	for deadline := time.Now().Add(endNotice); ; time.Sleep(10 * time.Millisecond) {
+		if r.streams.Err() != nil || r.hasEnded(ctx) {
+			return true
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return false
+		}
+	}
+}
+
 // hasEnded reports whether the main process has ended, or its shim.
 func (r *run) hasEnded(ctx context.Context) bool {
 	status, err := r.task.Status(ctx)
