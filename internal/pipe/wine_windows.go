@@ -1,0 +1,59 @@
+package pipe
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// underWine reports whether this is Wine, whose ntdll says so.
+var underWine = sync.OnceValue(func() bool {
+	return windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil
+})
+
+var waitNamedPipe = windows.NewLazySystemDLL("kernel32.dll").NewProc("WaitNamedPipeW")
+
+// exists reports whether there is a pipe of that name. Wine lets a second process
+// create what has to be the first instance.
+func exists(path string) bool {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return false
+	}
+	const milliseconds = 1
+	found, _, err := waitNamedPipe.Call(uintptr(unsafe.Pointer(name)), milliseconds)
+	return found != 0 || !errors.Is(err, windows.ERROR_FILE_NOT_FOUND)
+}
+
+// primed is a listener whose first, useless instance is taken.
+type primed struct {
+	net.Listener
+	taken windows.Handle
+	once  sync.Once
+}
+
+// prime opens path and keeps it open. go-winio's first instance only holds the
+// name: it is made with the right to synchronize and no other, and Windows leaves
+// it disconnected. Wine offers it to the first client, whom nobody answers.
+func prime(listener net.Listener, path string) (net.Listener, error) {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	taken, err := windows.CreateFile(name, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening pipe %s for Wine: %w", path, err), listener.Close())
+	}
+	return &primed{Listener: listener, taken: taken}, nil
+}
+
+// Close closes the listener. Further calls do nothing.
+func (p *primed) Close() error {
+	err := p.Listener.Close()
+	p.once.Do(func() { err = errors.Join(err, windows.CloseHandle(p.taken)) })
+	return err
+}
