@@ -1,6 +1,6 @@
 package main
 
 const (
-	defaultHost     = "npipe:////./pipe/slipway"
-	defaultDataRoot = "C:\\ProgramData\\Slipway"
+	defaultHost     = "npipe:////./pipe/slipway_engine"
+	defaultDataRoot = `C:\ProgramData\slipway\data`
 )

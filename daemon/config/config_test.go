@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,16 @@ func parse(t *testing.T, file string, args ...string) (*Config, error) {
 	return Parse(append([]string{"--config-file", path}, args...), io.Discard)
 }
 
+// absolute is a rooted path as this system writes it in full: on Windows with
+// the drive.
+func absolute(path string) string {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		panic(err)
+	}
+	return full
+}
+
 var compare = cmp.Options{
 	cmpopts.EquateEmpty(),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
@@ -42,9 +53,9 @@ func TestFlagAndFileAgree(t *testing.T) {
 		file string
 		want func(*Config)
 	}{
-		{"data-root", []string{"--data-root=/d"}, `{"data-root":"/d"}`, func(c *Config) { c.Paths.DataRoot = "/d" }},
-		{"exec-root", []string{"--exec-root=/e"}, `{"exec-root":"/e"}`, func(c *Config) { c.Paths.ExecRoot = "/e" }},
-		{"pidfile", []string{"-p", "/p"}, `{"pidfile":"/p"}`, func(c *Config) { c.Paths.PidFile = "/p" }},
+		{"data-root", []string{"--data-root=/d"}, `{"data-root":"/d"}`, func(c *Config) { c.Paths.DataRoot = absolute("/d") }},
+		{"exec-root", []string{"--exec-root=/e"}, `{"exec-root":"/e"}`, func(c *Config) { c.Paths.ExecRoot = absolute("/e") }},
+		{"pidfile", []string{"-p", "/p"}, `{"pidfile":"/p"}`, func(c *Config) { c.Paths.PidFile = absolute("/p") }},
 		{"no pidfile", []string{"--pidfile="}, `{"pidfile":""}`, func(c *Config) { c.Paths.PidFile = "" }},
 		{"hosts", []string{"-H", "unix:///a", "-H", "fd://"}, `{"hosts":["unix:///a","fd://"]}`, func(c *Config) {
 			c.Listen.Hosts = []Address{{"unix", "/a"}, {"fd", ""}}
@@ -153,9 +164,15 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Paths.ConfigFile = ""
+	paths := Paths{DataRoot: "/var/lib/slipway", ExecRoot: "/run/slipway", PidFile: "/run/slipway/slipwayd.pid"}
+	host := Address{"unix", "/run/slipway/slipway.sock"}
+	if runtime.GOOS == "windows" {
+		paths = Paths{DataRoot: `C:\ProgramData\slipway\data`, ExecRoot: `C:\ProgramData\slipway\run`}
+		host = Address{"npipe", "//./pipe/slipway_engine"}
+	}
 	want := &Config{
-		Paths:           Paths{DataRoot: "/var/lib/slipway", ExecRoot: "/run/slipway", PidFile: "/run/slipway/slipwayd.pid"},
-		Listen:          Listen{Hosts: []Address{{"unix", "/run/slipway/slipway.sock"}}, Group: "slipway"},
+		Paths:           paths,
+		Listen:          Listen{Hosts: []Address{host}, Group: "slipway"},
 		Log:             Log{Level: "info", Format: "text"},
 		Network:         Network{Bridge: "slipway0", ICC: true},
 		Logging:         Logging{Driver: "json-file"},

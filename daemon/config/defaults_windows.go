@@ -2,9 +2,9 @@ package config
 
 const (
 	defaultConfigFile = `C:\ProgramData\slipway\daemon.json`
-	defaultDataRoot   = `C:\ProgramData\slipway`
+	defaultDataRoot   = `C:\ProgramData\slipway\data`
 	defaultExecRoot   = `C:\ProgramData\slipway\run`
 	defaultPidFile    = ""
-	defaultHost       = "npipe:////./pipe/slipway"
+	defaultHost       = "npipe:////./pipe/slipway_engine"
 	defaultCertDir    = `C:\ProgramData\slipway`
 )
