@@ -59,6 +59,7 @@ test: setup build race vet ## build, vet, unit tests and integration tests (root
 	{ rc=0; \
 	  $(GO) test -json -race -count=1 -timeout 10m $(UNIT) || rc=1; \
 	  $(INTEGRATION) ./integration/... || rc=1; \
+	  script/test-wine || rc=1; \
 	  exit $$rc; } | $(SUMMARY)
 
 .PHONY: test-unit
@@ -68,6 +69,10 @@ test-unit: ## unit tests only
 .PHONY: test-integration
 test-integration: tools race ## integration tests only (root); RUN=regexp chooses
 	$(INTEGRATION) $(if $(RUN),-run '$(RUN)') ./integration/... | $(SUMMARY)
+
+.PHONY: test-wine
+test-wine: ## tests of the Windows half under Wine (root, Debian); RUN=regexp chooses
+	script/test-wine | $(SUMMARY)
 
 .PHONY: soak
 soak: setup build race ## the fault tests, ten times
