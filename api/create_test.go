@@ -27,7 +27,7 @@ func TestCreateWithClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		req := e.containers.Last().(container.CreateRequest)
-		if req.Name != "web" || req.Config.Image != "postgres:17" || req.HostConfig.Memory != 1<<30 || req.HostConfig.NetworkMode != "bridge" ||
+		if req.Name != "web" || req.Config.Image != "postgres:17" || req.HostConfig.Memory != 1<<30 || req.HostConfig.NetworkMode != defaultNetwork ||
 			req.Platform == nil || req.Platform.Architecture != "amd64" {
 			t.Errorf("version %q: %+v", version, req)
 		}
@@ -43,10 +43,10 @@ func TestCreateOfOlderVersions(t *testing.T) {
 		warning             string
 	}{
 		{"default network", "1.56", `{"Image":"a","HostConfig":{"NetworkMode":"default"},"NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":["x"]}}}}`, func(r container.CreateRequest) bool {
-			return r.HostConfig.NetworkMode == "bridge" && r.NetworkingConfig.EndpointsConfig["bridge"].Aliases[0] == "x"
+			return r.HostConfig.NetworkMode == defaultNetwork && r.NetworkingConfig.EndpointsConfig[defaultNetwork].Aliases[0] == "x"
 		}, ""},
 		{"MAC address", "1.43", `{"Image":"a","MacAddress":"02:42:ac:11:00:02"}`, func(r container.CreateRequest) bool {
-			return r.NetworkingConfig.EndpointsConfig["bridge"].MacAddress.String() == "02:42:ac:11:00:02"
+			return r.NetworkingConfig.EndpointsConfig[defaultNetwork].MacAddress.String() == "02:42:ac:11:00:02"
 		}, "The container-wide MacAddress field is now deprecated"},
 		{"MAC address of now", "1.56", `{"Image":"a","MacAddress":"02:42:ac:11:00:02"}`, func(r container.CreateRequest) bool {
 			return len(r.NetworkingConfig.EndpointsConfig) == 0
@@ -100,7 +100,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"1.47", `{"Image":"a","HostConfig":{"Mounts":[{"Type":"image"}]}}`, `Mount type \"Image\" needs API v1.48 or newer`},
 		{"1.43", `{"Image":"a","NetworkingConfig":{"EndpointsConfig":{"b":{},"a":{}}}}`, "Container cannot be created with multiple network endpoints: a, b"},
 		{"1.40", `{"Image":"a","HostConfig":{"Capabilities":["x"]}}`, "the HostConfig.Capabilities field is not supported by this daemon; use CapAdd and CapDrop to set capabilities"},
-		{"1.51", `{"Image":"a","MacAddress":"02:42:ac:11:00:02","NetworkingConfig":{"EndpointsConfig":{"bridge":{"MacAddress":"02:42:ac:11:00:03"}}}}`, "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty"},
+		{"1.51", `{"Image":"a","MacAddress":"02:42:ac:11:00:02","NetworkingConfig":{"EndpointsConfig":{"` + defaultNetwork + `":{"MacAddress":"02:42:ac:11:00:03"}}}}`, "the container-wide MAC address must match the endpoint-specific MAC address for the main network, or be left empty"},
 	} {
 		got := e.do("POST", "/v"+tt.version+"/containers/create", tt.body)
 		if got.status != http.StatusBadRequest || got.body != message(tt.want) {

@@ -246,8 +246,8 @@ func TestShutdownWaits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e.socket += "2"
-			ls, err := api.Listen(t.Context(), "unix://"+e.socket, api.ListenOptions{})
+			e.host = newHost(t)
+			ls, err := api.Listen(t.Context(), e.host, api.ListenOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -19,9 +19,10 @@ import (
 // ListenOptions says how [Listen] protects what it opens. Whoever can talk to
 // the API is root.
 type ListenOptions struct {
-	// Group may use unix sockets: a name or a number. Empty: root alone.
+	// Group may use unix sockets and named pipes: a name or a number, on Windows
+	// a name or a SID. Empty: root alone, on Windows administrators and the system.
 	Group string
-	// GroupOptional leaves the socket to root if there is no such group.
+	// GroupOptional leaves them to root if there is no such group.
 	GroupOptional bool
 	// TLS is required for TCP.
 	TLS *TLSOptions
@@ -35,13 +36,13 @@ type TLSOptions struct {
 	CAFile, CertFile, KeyFile string
 }
 
-// Listen opens what a --host option names: unix:///path, tcp://host:port, fd://
-// (sockets passed by systemd: all, or one by number or name). Only fd:// gives
-// more than one listener.
+// Listen opens what a --host option names: unix:///path, npipe:////./pipe/name (on
+// Windows), tcp://host:port, fd:// (sockets passed by systemd: all, or one by
+// number or name). Only fd:// gives more than one listener.
 func Listen(ctx context.Context, spec string, opts ListenOptions) ([]net.Listener, error) {
 	scheme, address, ok := strings.Cut(spec, "://")
 	if !ok {
-		return nil, invalidf("invalid host %q: it must begin with unix://, tcp:// or fd://", spec)
+		return nil, invalidf("invalid host %q: it must begin with unix://, npipe://, tcp:// or fd://", spec)
 	}
 	switch scheme {
 	case "unix":
@@ -51,7 +52,7 @@ func Listen(ctx context.Context, spec string, opts ListenOptions) ([]net.Listene
 	case "fd":
 		return listenActivated(address, opts)
 	case "npipe":
-		return nil, errdefs.ErrNotImplemented.WithMessage("listening on a named pipe is not implemented yet")
+		return one(listenPipe(address, opts))
 	default:
 		return nil, invalidf("invalid host %q: unknown protocol %s", spec, scheme)
 	}
@@ -63,6 +64,8 @@ func CheckListen(spec string, opts ListenOptions) error {
 	switch scheme, _, _ := strings.Cut(spec, "://"); scheme {
 	case "unix":
 		return checkUnix(opts)
+	case "npipe":
+		return checkPipe(opts)
 	case "tcp", "fd": // a passed socket may be one of TCP
 		if opts.TLS != nil {
 			_, err := serverTLS(*opts.TLS)

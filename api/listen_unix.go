@@ -110,3 +110,9 @@ func removeStale(ctx context.Context, path string) error {
 		return fmt.Errorf("looking for another daemon on %s: %w", path, err)
 	}
 }
+
+var errNoPipe = errdefs.ErrNotImplemented.WithMessage("named pipes are Windows': use unix:// or tcp://")
+
+func listenPipe(string, ListenOptions) (net.Listener, error) { return nil, errNoPipe }
+
+func checkPipe(ListenOptions) error { return errNoPipe }

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -20,11 +20,11 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// engine is a server with fakes behind it, on a unix socket.
+// engine is a server with fakes behind it, on a unix socket or a named pipe.
 type engine struct {
 	t          *testing.T
 	server     *api.Server
-	socket     string
+	host       string
 	log        *logBuffer
 	containers *apitest.Containers
 	images     *apitest.Images
@@ -56,7 +56,7 @@ type baseKey struct{}
 func newEngine(t *testing.T) *engine {
 	t.Helper()
 	e := &engine{
-		t: t, log: &logBuffer{}, socket: filepath.Join(t.TempDir(), "s.sock"),
+		t: t, log: &logBuffer{}, host: newHost(t),
 		containers: &apitest.Containers{}, images: &apitest.Images{}, volumes: &apitest.Volumes{},
 		networks: &apitest.Networks{}, system: &apitest.System{}, events: events.New(),
 	}
@@ -65,7 +65,7 @@ func newEngine(t *testing.T) *engine {
 	if e.server, err = api.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	listeners, err := api.Listen(t.Context(), "unix://"+e.socket, api.ListenOptions{})
+	listeners, err := api.Listen(t.Context(), e.host, api.ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func (e *engine) config() api.Config {
 // client is Docker's, speaking the given version ("" negotiates).
 func (e *engine) client(version string) *client.Client {
 	e.t.Helper()
-	opts := []client.Opt{client.WithHost("unix://" + e.socket)}
+	opts := []client.Opt{client.WithHost(e.host)}
 	if version != "" {
 		opts = append(opts, client.WithAPIVersion(version))
 	}
@@ -121,7 +121,7 @@ func (e *engine) do(method, path, body string, header ...string) answer {
 	e.t.Helper()
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", e.socket)
+			return dialHost(ctx, e.host)
 		},
 		DisableCompression: true,
 		DisableKeepAlives:  true,
@@ -163,8 +163,8 @@ func TestPing(t *testing.T) {
 			t.Errorf("%s: %d %q", method, got.status, got.body)
 		}
 		for header, want := range map[string]string{
-			"Api-Version": "1.56", "Docker-Experimental": "false", "Ostype": "linux", "Builder-Version": "1",
-			"Swarm": "inactive", "Server": "Slipway/1.2.3 (linux)", "Cache-Control": "no-cache, no-store, must-revalidate",
+			"Api-Version": "1.56", "Docker-Experimental": "false", "Ostype": runtime.GOOS, "Builder-Version": "1",
+			"Swarm": "inactive", "Server": "Slipway/1.2.3 (" + runtime.GOOS + ")", "Cache-Control": "no-cache, no-store, must-revalidate",
 		} {
 			if got.header.Get(header) != want {
 				t.Errorf("%s: header %s is %q, want %q", method, header, got.header.Get(header), want)

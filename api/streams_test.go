@@ -29,10 +29,16 @@ const (
 	soon         = 5 * time.Second
 )
 
+// halfConn is a connection whose sending half can be closed.
+type halfConn interface {
+	net.Conn
+	CloseWrite() error
+}
+
 // raw sends a request over a connection of its own and reads the answer's header.
-func (e *engine) raw(request string) (*net.UnixConn, *bufio.Reader, answer) {
+func (e *engine) raw(request string) (halfConn, *bufio.Reader, answer) {
 	e.t.Helper()
-	conn, err := net.Dial("unix", e.socket)
+	conn, err := dialHost(e.t.Context(), e.host)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -57,7 +63,7 @@ func (e *engine) raw(request string) (*net.UnixConn, *bufio.Reader, answer) {
 	if _, err := fmt.Sscanf(line, "HTTP/1.1 %d", &got.status); err != nil {
 		e.t.Fatalf("status line %q: %v", line, err)
 	}
-	return conn.(*net.UnixConn), r, got
+	return conn.(halfConn), r, got
 }
 
 const upgrade = "Host: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
@@ -394,7 +400,7 @@ func TestShutdownEndsStreams(t *testing.T) {
 	if _, err := io.ReadAll(logs); err != nil {
 		t.Errorf("the client of the logs sees %v", err)
 	}
-	if _, err := net.Dial("unix", e.socket); err == nil {
+	if _, err := dialHost(e.t.Context(), e.host); err == nil {
 		t.Error("the socket is still there")
 	}
 }
