@@ -22,10 +22,12 @@ LDFLAGS := -X slipway/internal/version.version=$(VERSION) \
 PROGRAMS := ./cmd/slipwayd ./cmd/slipway ./cmd/slipway-logger
 # Runs inside containers: always static.
 INIT := ./cmd/slipway-init
+# The job-object shim exists on Windows alone; the init there does not.
+WINDOWS_PROGRAMS := $(PROGRAMS) $(wildcard ./cmd/containerd-shim-slipway-job-v1)
 ENGINE_TOOLS := bin/runc bin/containerd-shim-runc-v2
 
 .PHONY: build
-build: tools engine ## build everything into bin/
+build: tools engine windows ## build everything into bin/
 
 include tools/tools.mk
 
@@ -35,6 +37,10 @@ tools: $(ENGINE_TOOLS) bin/clients/docker ## build the pinned programs of others
 .PHONY: engine
 engine: ## build Slipway's own programs only
 	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags "-s -w $(LDFLAGS)" -o $(BIN)/ $(PROGRAMS) $(INIT)
+
+.PHONY: windows
+windows: ## build Slipway's own programs for Windows into bin/windows/
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags "-s -w $(LDFLAGS)" -o $(BIN)/windows/ $(WINDOWS_PROGRAMS)
 
 # The daemon looks for its tools beside itself, so they stand there too.
 .PHONY: race
@@ -55,7 +61,7 @@ UNIT = $$($(GO) list ./... | grep -v '^slipway/integration')
 INTEGRATION := SLIPWAY_TEST_BIN=$(BIN)/race SLIPWAY_TEST_CLIENTS=$(BIN)/clients CGO_ENABLED=0 $(GO) test -json -count=1 -timeout 20m
 
 .PHONY: test
-test: setup build race vet ## build, vet, unit tests and integration tests (root)
+test: setup build race vet bin/clients/docker.exe ## build, vet, unit tests and integration tests (root)
 	{ rc=0; \
 	  $(GO) test -json -race -count=1 -timeout 10m $(UNIT) || rc=1; \
 	  $(INTEGRATION) ./integration/... || rc=1; \
@@ -71,7 +77,7 @@ test-integration: tools race ## integration tests only (root); RUN=regexp choose
 	$(INTEGRATION) $(if $(RUN),-run '$(RUN)') ./integration/... | $(SUMMARY)
 
 .PHONY: test-wine
-test-wine: ## tests of the Windows half under Wine (root, Debian); RUN=regexp chooses
+test-wine: windows bin/clients/docker bin/clients/docker.exe ## tests of the Windows half under Wine (root, Debian); RUN=regexp chooses
 	script/test-wine | $(SUMMARY)
 
 .PHONY: soak

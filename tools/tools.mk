@@ -24,10 +24,17 @@ bin/containerd-shim-runc-v2: $(call pin,shim)
 
 # The client's module has no go.mod: Go would compile it as Go 1.16 without -lang.
 # Its requirements in tools/docker/go.mod are those of its own vendor.mod.
+DOCKERBUILD = cd tools/docker && CGO_ENABLED=0 $(TOOLBUILD) -gcflags=github.com/docker/cli/...=-lang=go1.26 \
+	-ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$(patsubst v%+incompatible,%,$(call pinned,docker,github.com/docker/cli))" \
+	-o $(CURDIR)/$@ github.com/docker/cli/cmd/docker
+
 bin/clients/docker: $(call pin,docker)
-	cd tools/docker && CGO_ENABLED=0 $(TOOLBUILD) -gcflags=github.com/docker/cli/...=-lang=go1.26 \
-		-ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$(patsubst v%+incompatible,%,$(call pinned,docker,github.com/docker/cli))" \
-		-o $(BIN)/clients/docker github.com/docker/cli/cmd/docker
+	$(DOCKERBUILD)
+
+# What the tests under Wine drive the engine with.
+bin/clients/docker.exe: export GOOS = windows
+bin/clients/docker.exe: $(call pin,docker)
+	$(DOCKERBUILD)
 
 # The formatters come with the linter: bin/tools/golangci-lint fmt
 bin/tools/golangci-lint: $(call pin,golangci)
