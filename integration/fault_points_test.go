@@ -155,6 +155,7 @@ var scenarios = []scenario{
 // elsewhere are failpoints whose own package's test kills a process at each of
 // them and looks at what the next one finds, with more detail than is seen here.
 var elsewhere = map[string]struct{ folder, test string }{
+	"dirs.":    {"layerstore/dirs", "TestCrash"},
 	"clonefs.": {"clonefs", "TestCrash"},
 	// A pull is a load whose bytes come from a registry.
 	"image.pull.": {"image", "TestCrash"},

@@ -13,11 +13,10 @@ package layerstore
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,10 +34,6 @@ import (
 
 // Namespace is the containerd namespace of everything the engine owns.
 const Namespace = "slipway"
-
-// maxSocketDir is the longest directory that containerd accepts for shim
-// sockets, because a socket's whole path must fit into 107 bytes.
-const maxSocketDir = 42
 
 // enginePlugin is the ID under which the engine stands in the plugin graph.
 const enginePlugin = "slipway-engine"
@@ -127,6 +122,13 @@ func dropStrayLayers(ic *plugin.InitContext) error {
 	return err
 }
 
+// address is where containerd and its shims find each other.
+type address struct {
+	grpc  string // is told to shims, and served by nobody
+	ttrpc string // where shims report events
+	shims string // directory for the shims' own sockets; "" for none
+}
+
 // New starts containerd and returns when it has taken over the tasks that are
 // running, and their events arrive.
 func New(ctx context.Context, cfg Config) (_ *Store, err error) {
@@ -144,11 +146,11 @@ func New(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := os.Setenv("PATH", cfg.BinDir+string(filepath.ListSeparator)+os.Getenv("PATH")); err != nil {
 		return nil, err
 	}
-	sockets, err := socketDir(cfg.State)
+	listen, err := addresses(cfg.State)
 	if err != nil {
 		return nil, err
 	}
-	s.address = filepath.Join(sockets, "events")
+	s.address = listen.grpc
 	s.tasks = filepath.Join(cfg.State, "io.containerd.runtime.v2.task", Namespace)
 	config := &srvconfig.Config{
 		Version:         3,
@@ -158,14 +160,15 @@ func New(ctx context.Context, cfg Config) (_ *Store, err error) {
 		Plugins: map[string]any{
 			// Nobody serves it: shims are told the address, and speak ttrpc.
 			"io.containerd.server.v1.grpc":  map[string]any{"address": s.address},
-			"io.containerd.server.v1.ttrpc": map[string]any{"address": filepath.Join(sockets, "events.ttrpc")},
-			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": sockets},
+			"io.containerd.server.v1.ttrpc": map[string]any{"address": listen.ttrpc},
+			"io.containerd.shim.v1.manager": map[string]any{"socket_dir": listen.shims},
 			// With the default, a blob whose record is gone and whose file is not yet
 			// would be handed to the next writer as its own first bytes. It is meant
 			// for several namespaces, and there is one.
 			"io.containerd.metadata.v1.bolt": map[string]any{"content_sharing_policy": "isolated"},
 		},
 	}
+	maps.Copy(config.Plugins, systemConfig())
 	if err := server.CreateTopLevelDirectories(config); err != nil {
 		return nil, fmt.Errorf("preparing containerd's directories: %w", err)
 	}
@@ -181,23 +184,6 @@ func New(ctx context.Context, cfg Config) (_ *Store, err error) {
 		return nil, fmt.Errorf("starting containerd's event listener: %w", err)
 	}
 	return s, nil
-}
-
-// socketDir returns the directory for the sockets of shims: in the state
-// directory if its path is short enough, else one in /run that is its alone.
-func socketDir(state string) (string, error) {
-	dir := filepath.Join(state, "s")
-	if len(dir) > maxSocketDir {
-		dir = fmt.Sprintf("/run/slipway-s/%x", sha256.Sum256([]byte(state)))[:15+16]
-	}
-	if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // the sockets in it have their own modes
-		return "", err
-	}
-	// A socket that a killed daemon left is in the way of the next one's.
-	if err := os.Remove(filepath.Join(dir, "events.ttrpc")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	return dir, nil
 }
 
 // Client returns the in-memory client. Its calls need [Context].

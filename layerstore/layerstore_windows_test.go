@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"testing"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
 )
 
 // TestSnapshots: containerd runs with the plugins of this system, and the
@@ -18,7 +20,8 @@ func TestSnapshots(t *testing.T) {
 	}
 	defer s.Close()
 	ctx, layers := Context(t.Context()), s.Client().SnapshotService(Snapshotter)
-	mounts, err := layers.Prepare(ctx, "one", "")
+	keep := snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "now"})
+	mounts, err := layers.Prepare(ctx, "one", "", keep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +31,7 @@ func TestSnapshots(t *testing.T) {
 	if err := SyncSnapshot(mounts); err != nil {
 		t.Error(err)
 	}
-	if err := layers.Commit(ctx, "base", "one"); err != nil {
+	if err := layers.Commit(ctx, "base", "one", keep); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := layers.Prepare(ctx, "two", "base"); err != nil {

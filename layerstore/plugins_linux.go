@@ -8,3 +8,7 @@ import (
 
 // Snapshotter is the name of the snapshotter that containers' files are in.
 const Snapshotter = "overlayfs"
+
+// systemConfig is what the plugins of this system are configured with, beside what
+// all have: nothing.
+func systemConfig() map[string]any { return nil }

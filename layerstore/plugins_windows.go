@@ -1,9 +1,17 @@
 package layerstore
 
 import (
-	_ "github.com/containerd/containerd/v2/plugins/diff/windows"
-	_ "github.com/containerd/containerd/v2/plugins/snapshots/windows"
+	"slipway/layerstore/dirs/plugin"
 )
 
 // Snapshotter is the name of the snapshotter that containers' files are in.
-const Snapshotter = "windows"
+const Snapshotter = plugin.ID
+
+// systemConfig is what the plugins of this system are configured with.
+func systemConfig() map[string]any {
+	return map[string]any{
+		"io.containerd.service.v1.diff-service": map[string]any{"default": []string{plugin.ID}},
+		// The engine unpacks by itself.
+		"io.containerd.transfer.v1.local": map[string]any{"unpack_config": []any{}},
+	}
+}
