@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 
 	"slipway/container/logs/wire"
@@ -135,7 +136,7 @@ func (a *Attachment) copyFrames(buf []byte, stdout, stderr io.Writer) error {
 			_, err = io.ReadFull(conn, buf[:size])
 		}
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
+			if closedHere(err) {
 				return net.ErrClosed
 			}
 			return errors.Join(&lostError{err}, conn.Close())
@@ -167,8 +168,11 @@ func (a *Attachment) Close() error {
 		return nil
 	}
 	a.closed = true
-	if err := a.conn.Close(); !errors.Is(err, net.ErrClosed) {
+	if err := a.conn.Close(); !closedHere(err) {
 		return err
 	}
 	return nil // it was lost
 }
+
+// closedHere reports whether a connection was closed at this end, which a socket and a pipe tell in different ways.
+func closedHere(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) }

@@ -218,13 +218,7 @@ func (k *Keeper) ping(ctx context.Context) (net.Conn, error) {
 
 // send sends a request and returns its reply with the connection, which the caller closes.
 func (k *Keeper) send(ctx context.Context, req *wire.Request, timeout time.Duration) (_ net.Conn, _ *wire.Reply, err error) {
-	addr, release, err := wire.SocketAddr(k.cfg.ExecRoot)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer release()
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", addr.Name)
+	conn, err := wire.Dial(ctx, k.cfg.ExecRoot)
 	if err != nil {
 		return nil, nil, err
 	}

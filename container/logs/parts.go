@@ -15,24 +15,29 @@ import (
 	"strings"
 
 	"slipway/container/logs/jsonlog"
+	"slipway/internal/sharedfile"
 )
 
 // part is one file of a log: the current one or a rotated one.
 type part struct {
 	file   *os.File
 	info   os.FileInfo
+	id     uint64          // tells it from the others, whatever their names
 	origin jsonlog.Rotated // of a compressed file: what it was before
 	source io.Reader       // the file, decompressed
 	gzip   bool
 }
 
 func openPart(path string) (*part, error) {
-	f, err := os.Open(path)
+	f, err := sharedfile.Open(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
 	p := &part{file: f, source: f}
 	if p.info, err = f.Stat(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if p.id, err = sharedfile.ID(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return p, nil
@@ -76,7 +81,7 @@ func (p *part) close() error { return p.file.Close() }
 
 // same reports whether two parts are the same file of the log.
 func (p *part) same(q *part) bool {
-	return os.SameFile(p.info, q.info) || p.became(q) || q.became(p)
+	return p.id == q.id || p.became(q) || q.became(p) // all are in one folder
 }
 
 // became reports whether q is p compressed. The inode alone would not do: it is used again.
@@ -85,7 +90,7 @@ func (p *part) became(q *part) bool {
 		return false
 	}
 	now, err := p.file.Stat() // it may have grown since it was opened
-	return err == nil && inode(now) == q.origin.Inode && now.ModTime().Equal(q.origin.LastTime)
+	return err == nil && p.id == q.origin.Inode && now.ModTime().Equal(q.origin.LastTime)
 }
 
 // newerParts opens the files of a log that are newer than last (all if it is nil), oldest first. It is not

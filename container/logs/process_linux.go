@@ -70,10 +70,6 @@ func openAnchors(paths ...string) ([]anchor, error) {
 
 func (a anchor) close() error { return os.NewSyscallError("close", unix.Close(int(a))) }
 
-// FIFOs are the paths of a container's streams. Stdin is empty if it is closed, Stderr if the container
-// has a terminal.
-type FIFOs struct{ Stdin, Stdout, Stderr string }
-
 // MakeFIFOs makes the FIFOs of a container in dir, for root only. Existing ones are kept.
 func MakeFIFOs(dir string, stdin, tty bool) (FIFOs, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {

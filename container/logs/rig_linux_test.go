@@ -1,16 +1,11 @@
 package logs_test
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +15,8 @@ import (
 
 	"slipway/container/logs"
 )
+
+const loggerName = "slipway-logger"
 
 var binDir string
 
@@ -40,57 +37,34 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// rig is an exec root with a keeper.
-type rig struct {
-	*logs.Keeper
-	root string
+// kill ends the keeper without warning and reports whether there was one.
+func (r *rig) kill() bool {
+	pid := r.pid()
+	return pid > 1 && syscall.Kill(pid, syscall.SIGKILL) == nil
 }
 
-func newRig(t *testing.T) *rig {
-	t.Helper()
-	return rigAt(t, t.TempDir())
-}
-
-func rigAt(t *testing.T, root string) *rig {
-	t.Helper()
-	k, err := logs.Connect(t.Context(), logs.Config{ExecRoot: root, BinDir: binDir, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
+// endKeeper ends a keeper that the test process has started, and waits for it.
+func endKeeper(pid int) {
+	_ = syscall.Kill(pid, syscall.SIGTERM)
+	for range 500 {
+		var ws unix.WaitStatus
+		if got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil); got == pid || errors.Is(err, unix.ECHILD) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	r := &rig{k, root}
-	t.Cleanup(func() {
-		pid := r.pid()
-		if err := k.Close(); err != nil {
-			t.Error(err)
-		}
-		_ = syscall.Kill(pid, syscall.SIGTERM)
-		for range 500 {
-			var ws unix.WaitStatus
-			if got, err := unix.Wait4(pid, &ws, unix.WNOHANG, nil); got == pid || errors.Is(err, unix.ECHILD) {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		b, _ := os.ReadFile(filepath.Join(root, "logger.log"))
-		for _, bad := range []string{"DATA RACE", "panic", "fatal error"} {
-			if bytes.Contains(b, []byte(bad)) {
-				t.Errorf("the keeper had a %s", bad)
-			}
-		}
-		if t.Failed() {
-			t.Logf("logger.log:\n%s", b)
-		}
-	})
-	return r
 }
 
-func (r *rig) pid() int {
-	b, _ := os.ReadFile(filepath.Join(r.root, "logger.pid"))
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		return 1 << 30
+// memory tells what memory the keeper has.
+func (r *rig) memory() string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid()))
+	var out strings.Builder
+	for l := range strings.Lines(string(b)) {
+		if strings.HasPrefix(l, "VmRSS") || strings.HasPrefix(l, "RssAnon") {
+			out.WriteString(strings.TrimSpace(l) + " ")
+		}
 	}
-	return pid
+	return out.String()
 }
 
 // descriptors counts the keeper's open files.
@@ -102,8 +76,8 @@ func (r *rig) descriptors() int {
 // shim holds a container's FIFOs as containerd's shim does: both ends.
 type shim struct {
 	t    *testing.T
-	out  [2]*os.File
-	hold [2]*os.File
+	out  [2]io.Writer
+	ends []*os.File
 }
 
 func startShim(t *testing.T, f logs.FIFOs) *shim {
@@ -113,12 +87,15 @@ func startShim(t *testing.T, f logs.FIFOs) *shim {
 		if path == "" {
 			continue
 		}
-		var err error
-		if s.out[i], err = os.OpenFile(path, os.O_WRONLY, 0); err != nil {
-			t.Fatal(err)
-		}
-		if s.hold[i], err = os.OpenFile(path, os.O_RDONLY, 0); err != nil {
-			t.Fatal(err)
+		for end, flag := range []int{os.O_WRONLY, os.O_RDONLY} {
+			f, err := os.OpenFile(path, flag, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.ends = append(s.ends, f)
+			if end == 0 {
+				s.out[i] = f
+			}
 		}
 	}
 	t.Cleanup(s.exit)
@@ -126,121 +103,7 @@ func startShim(t *testing.T, f logs.FIFOs) *shim {
 }
 
 func (s *shim) exit() {
-	for i := range s.out {
-		if s.out[i] != nil {
-			_ = s.out[i].Close()
-			_ = s.hold[i].Close()
-		}
+	for _, f := range s.ends {
+		_ = f.Close()
 	}
-}
-
-func (s *shim) print(stream int, text string) {
-	s.t.Helper()
-	if _, err := s.out[stream].WriteString(text); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// run is a registered container with its log.
-type run struct {
-	logs.Registration
-	fifos logs.FIFOs
-}
-
-func (r *rig) register(t *testing.T, id string, change func(*logs.Registration)) *run {
-	t.Helper()
-	fifos, err := logs.MakeFIFOs(filepath.Join(r.root, "io", id), false, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	reg := logs.Registration{
-		ID: id, Run: "1", Stdout: fifos.Stdout, Stderr: fifos.Stderr,
-		Log: logs.LogConfig{Driver: logs.DriverJSONFile, Path: filepath.Join(r.root, id+"-json.log")},
-	}
-	if change != nil {
-		change(&reg)
-	}
-	if err := r.Register(t.Context(), reg); err != nil {
-		t.Fatal(err)
-	}
-	return &run{reg, fifos}
-}
-
-func readAll(t *testing.T, path string, opts logs.ReadOptions, done <-chan struct{}) (out, err string) {
-	t.Helper()
-	opts.Stdout, opts.Stderr = true, true
-	r, openErr := logs.Open(path, opts, done)
-	if openErr != nil {
-		t.Fatal(openErr)
-	}
-	defer r.Close()
-	var b [2]strings.Builder
-	for {
-		m, err := r.Next(t.Context())
-		if errors.Is(err, io.EOF) {
-			return b[0].String(), b[1].String()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		i := 0
-		if m.Stream == "stderr" {
-			i = 1
-		}
-		b[i].Write(m.Line)
-	}
-}
-
-func (r *rig) finish(t *testing.T, id string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("the output does not end"))
-	defer cancel()
-	if err := r.Finish(ctx, id); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// number prints lines that tell losses, repetitions and changes of order.
-func number(w io.Writer, from, to int) error {
-	var b bytes.Buffer
-	for i := from; i < to; i++ {
-		fmt.Fprintf(&b, "line %d %s\n", i, strings.Repeat("=", i%100))
-		if b.Len() > 8<<10 || i == to-1 {
-			if _, err := w.Write(b.Bytes()); err != nil {
-				return err
-			}
-			b.Reset()
-		}
-	}
-	return nil
-}
-
-func checkNumbers(t *testing.T, what, text string, from, to int) {
-	t.Helper()
-	var b bytes.Buffer
-	if err := number(&b, from, to); err != nil {
-		t.Fatal(err)
-	}
-	if b.String() == text {
-		return
-	}
-	lines, want := strings.Split(text, "\n"), strings.Split(b.String(), "\n")
-	for i := range min(len(lines), len(want)) {
-		if lines[i] != want[i] {
-			t.Errorf("%s: line %d is %.40q, not %.40q", what, i, lines[i], want[i])
-			return
-		}
-	}
-	t.Errorf("%s: %d lines, not %d", what, len(lines), len(want))
-}
-
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for range 1000 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("it does not come")
 }

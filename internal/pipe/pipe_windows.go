@@ -44,12 +44,16 @@ func Listen(path string, cfg ListenConfig) (net.Listener, error) {
 	if descriptor == "" {
 		descriptor = OnlyAdministrators
 	}
-	listener, err := winio.ListenPipe(path, &winio.PipeConfig{
+	config := &winio.PipeConfig{
 		SecurityDescriptor: descriptor,
 		MessageMode:        cfg.MessageMode,
 		InputBufferSize:    bufferSize,
 		OutputBufferSize:   bufferSize,
-	})
+	}
+	if underWine() {
+		return listenPrimed(path, config)
+	}
+	listener, err := winio.ListenPipe(path, config)
 	switch {
 	case errors.Is(err, windows.ERROR_ACCESS_DENIED), errors.Is(err, windows.ERROR_ALREADY_EXISTS), errors.Is(err, windows.ERROR_PIPE_BUSY):
 		// Windows denies access both where another process has the name
@@ -58,10 +62,7 @@ func Listen(path string, cfg ListenConfig) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("listening on pipe %s: %w", path, err)
 	}
-	if !underWine() {
-		return listener, nil
-	}
-	return prime(listener, path)
+	return listener, nil
 }
 
 // Dial connects to the pipe path. It waits for the listener's Accept until ctx

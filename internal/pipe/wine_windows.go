@@ -3,10 +3,13 @@ package pipe
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
+	"time"
 	"unsafe"
 
+	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
 )
 
@@ -16,6 +19,25 @@ var underWine = sync.OnceValue(func() bool {
 })
 
 var waitNamedPipe = windows.NewLazySystemDLL("kernel32.dll").NewProc("WaitNamedPipeW")
+
+// primeAttempts bounds how often a pipe is made until its first client is us.
+const primeAttempts = 200
+
+// listenPrimed makes a pipe and is its first client. Where others dial all the time, as they do when a server was
+// replaced, one of them may be faster: it is sent away, and the pipe made anew.
+func listenPrimed(path string, config *winio.PipeConfig) (net.Listener, error) {
+	for attempt := 1; ; attempt++ {
+		listener, err := winio.ListenPipe(path, config)
+		if err != nil {
+			return nil, fmt.Errorf("listening on pipe %s: %w", path, err)
+		}
+		primed, err := prime(listener, path)
+		if !errors.Is(err, windows.ERROR_PIPE_BUSY) || attempt == primeAttempts {
+			return primed, err
+		}
+		time.Sleep(time.Duration(rand.IntN(5_000)) * time.Microsecond) //nolint:gosec // only not the same for all
+	}
+}
 
 // exists reports whether there is a pipe of that name. Wine lets a second process
 // create what has to be the first instance.

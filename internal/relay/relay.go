@@ -30,6 +30,10 @@ const (
 	chunk = 32 << 10
 
 	positionSize = 8
+
+	// farewell is how long a sender that has nothing left tries to reach a receiver that is not there, to tell it the
+	// end.
+	farewell = time.Second
 )
 
 // redial is the pause between two attempts to reach a receiver. It grows up to the second.
@@ -86,25 +90,38 @@ func (s *Sender) Write(p []byte) (int, error) {
 	}
 }
 
-// Close ends the stream when all of it is stored. At the end of ctx it gives up, and says so.
+// Close ends the stream when all of it is stored. At the end of ctx it gives up, and says so. If there is no receiver,
+// and nothing to receive, it returns soon.
 func (s *Sender) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closing = true
 	s.changed.Broadcast()
 	s.mu.Unlock()
-	select {
-	case <-s.over:
-	case <-ctx.Done():
-		s.stop(context.Cause(ctx))
-		<-s.over
+	timer := time.NewTimer(farewell)
+	defer timer.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-s.over:
+			waiting = false
+		case <-timer.C:
+			waiting = s.left() > 0
+		case <-ctx.Done():
+			waiting = false
+		}
 	}
 	s.stop(errClosed)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.kept) > 0 {
+	<-s.over
+	if s.left() > 0 {
 		return errors.Join(errors.New("relay: the end of the stream was not received"), context.Cause(ctx))
 	}
 	return nil
+}
+
+// left is the number of bytes that are not known to be stored.
+func (s *Sender) left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.kept)
 }
 
 // run sends until the stream has ended or ctx does.

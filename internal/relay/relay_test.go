@@ -154,6 +154,13 @@ func TestFullWindowWaitsAndCloseGivesUp(t *testing.T) {
 	}
 }
 
+func TestCloseWithoutReceiver(t *testing.T) {
+	sender := relay.NewSender(t.Context(), newStore().dial)
+	if err := sender.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPlainWriter: a sender that knows nothing of positions and never reads them.
 func TestPlainWriter(t *testing.T) {
 	s := newStore()

@@ -14,20 +14,25 @@
 // client can resume at a position after the keeper was replaced. What everybody has is given back
 // by punching holes.
 //
+// On Windows the keeper listens on the pipes that the shim prints into, and these die with it. So the shim keeps what it
+// has sent until the keeper says that it is in the spool (package relay); the rest is the same. A spool is a sequence
+// of files there, given back one by one, and the progress an ordinary file.
+//
 //	<exec-root>/
-//	  logger.sock          requests (package wire), mode 0600
+//	  logger.sock          requests (package wire), mode 0600; a pipe on Windows
 //	  logger.pid           pid; flock'ed by the running keeper
 //	  logger/<id>/
 //	    run                the run that the files belong to
 //	    progress           mapped: how far the spools are in the log (see progress)
-//	    stdout, stderr     spools: file offset = position in the stream
+//	    stdout, stderr     spools: file offset = position in the stream; stdout.<position> … on Windows
 //
 // # End of output
 //
 // The keeper opens only the reading end. poll(2) reports a hang-up only if a writer has been there
 // since, so a stream ends when its last writer has left and not before the first has come. A writer
 // that came and went while no keeper was there leaves no hang-up: Finish, sent by the daemon when the
-// task has exited, makes "no writer" the end.
+// task has exited, makes "no writer" the end. A pipe's end is that of the shim's connection; Finish ends one that
+// nobody has connected to, after a moment if the run is an earlier keeper's, whose sender may be looking for this one.
 //
 // # Locks
 //

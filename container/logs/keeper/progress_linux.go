@@ -17,15 +17,6 @@ const (
 	slotSize      = 64
 )
 
-// mark is how far a container's output has come, at one moment.
-type mark struct {
-	inode   uint64   // of the log file
-	size    int64    // of the log file
-	logged  [2]int64 // positions up to which the streams are in it
-	ended   bool
-	dropped int64 // lines that the log file could not take
-}
-
 // progress keeps the latest mark where a kill cannot tear it: in a shared mapping of a file.
 //
 // The page holds a magic number, a sequence number and two slots; a mark goes to the slot that is not

@@ -9,8 +9,6 @@ import (
 )
 
 const (
-	// spliceSize is the most that is taken from a FIFO at once: what a pipe holds.
-	spliceSize = 64 << 10
 	// punchSize is the consumed size after which a spool's memory is given back.
 	punchSize = 32 << 10
 	pageSize  = 4 << 10
@@ -45,7 +43,7 @@ func openSpool(path string) (*spool, error) {
 func (p *spool) take(fifo int) (int, error) {
 	for {
 		off := p.size
-		n, err := unix.Splice(fifo, nil, int(p.file.Fd()), &off, spliceSize, unix.SPLICE_F_NONBLOCK)
+		n, err := unix.Splice(fifo, nil, int(p.file.Fd()), &off, takeSize, unix.SPLICE_F_NONBLOCK)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

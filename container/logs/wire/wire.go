@@ -1,6 +1,6 @@
 // Package wire is the protocol between the daemon and the log keeper (cmd/slipway-logger).
 //
-// One request travels over one connection to the keeper's unix socket. The client sends a Request
+// One request travels over one connection to the keeper, a unix socket in the exec root or, on Windows, a named pipe. The client sends a Request
 // as one line of JSON; the keeper answers with a Reply as one line of JSON. Only attach sends more:
 // after its reply, frames flow from the keeper to the client until both streams have ended.
 //
@@ -8,7 +8,7 @@
 // length as a big-endian uint32. It is the layout of Docker's multiplexed streams, so that a dump of
 // the socket can be read with the usual tools.
 //
-// The package has no dependencies: the keeper must stay small.
+// The package has next to no dependencies: the keeper must stay small.
 package wire
 
 import (

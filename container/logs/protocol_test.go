@@ -3,7 +3,6 @@ package logs_test
 import (
 	"bufio"
 	"bytes"
-	"net"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -18,7 +17,7 @@ import (
 // raw sends a request as another version of the daemon could.
 func (r *rig) raw(t *testing.T, req any) wire.Reply {
 	t.Helper()
-	conn, err := net.Dial("unix", filepath.Join(r.root, wire.SocketName))
+	conn, err := wire.Dial(t.Context(), r.root)
 	if err != nil {
 		t.Fatal(err)
 	}

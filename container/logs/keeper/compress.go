@@ -4,18 +4,17 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"syscall"
 
 	"slipway/container/logs/jsonlog"
+	"slipway/internal/sharedfile"
 )
 
 // compressFile replaces a rotated log by its compressed form. The gzip header tells readers that
 // follow the log which file it was.
 func compressFile(path string) (err error) {
-	in, err := os.Open(path)
+	in, err := sharedfile.Open(path, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -24,22 +23,22 @@ func compressFile(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fmt.Errorf("%s: no inode", path)
+	inode, err := sharedfile.ID(in)
+	if err != nil {
+		return err
 	}
-	extra, err := json.Marshal(jsonlog.Rotated{LastTime: fi.ModTime(), Inode: st.Ino})
+	extra, err := json.Marshal(jsonlog.Rotated{LastTime: fi.ModTime(), Inode: inode})
 	if err != nil {
 		return err
 	}
 	part := path + gzipSuffix + ".part"
 	if err := writeGzip(part, in, extra); err != nil {
-		return errors.Join(err, os.Remove(part))
+		return errors.Join(err, sharedfile.Remove(part))
 	}
-	if err := os.Rename(part, path+gzipSuffix); err != nil {
+	if err := sharedfile.Rename(part, path+gzipSuffix); err != nil {
 		return err
 	}
-	return os.Remove(path)
+	return sharedfile.Remove(path)
 }
 
 func writeGzip(path string, in io.Reader, extra []byte) (err error) {

@@ -2,15 +2,11 @@ package keeper
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"slipway/container/logs/jsonlog"
 	"slipway/container/logs/wire"
@@ -21,6 +17,8 @@ const (
 	// waits for it. It doubles once the task has exited: a slow client must not keep the rest out of
 	// the log.
 	clientBuffer = 1 << 20
+	// takeSize is the most that is taken at once: what a FIFO holds.
+	takeSize = 64 << 10
 	// retryDelay is the pause after the spool's file system refused output (the tmpfs is full).
 	retryDelay = 100 * time.Millisecond
 )
@@ -30,8 +28,9 @@ type stream struct {
 	name  string
 	index int
 	kind  wire.Kind
-	fifo  *os.File
-	conn  syscall.RawConn
+	// source is where the output comes from; nil if it has ended before. The stream's goroutine uses it, except for
+	// wake.
+	source *source
 
 	// guarded by container.mu
 	spool   *spool
@@ -41,53 +40,34 @@ type stream struct {
 	failure error // why nothing can be read at the moment
 }
 
-func openStream(dir string, index int, path string, past mark) (_ *stream, err error) {
+func openStream(c *container, index int, path string, past mark) (_ *stream, err error) {
 	s := &stream{index: index, name: [2]string{"stdout", "stderr"}[index], logged: past.logged[index]}
 	s.kind = [2]wire.Kind{wire.KindStdout, wire.KindStderr}[index]
-	if s.spool, err = openSpool(filepath.Join(dir, s.name)); err != nil {
+	if s.spool, err = openSpool(filepath.Join(c.dir, s.name)); err != nil {
 		return nil, err
 	}
 	if past.ended {
 		return s, nil
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close())
-		}
-	}()
-	// Reading end only, and without waiting for a writer: see the package's comment on the end of output.
-	if s.fifo, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0); err != nil {
-		return nil, err
-	}
-	fi, err := s.fifo.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if fi.Mode().Type() != os.ModeNamedPipe {
-		return nil, fmt.Errorf("%s is not a FIFO", path)
-	}
-	if s.conn, err = s.fifo.SyscallConn(); err != nil {
-		return nil, err
+	if s.source, err = openSource(path, c.resumed); err != nil {
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
 
-// close closes what is open; the stream may have closed its FIFO at its end.
+// close closes what is open; the stream may have closed its source at its end.
 func (s *stream) close() error {
 	err := s.spool.close()
-	if s.fifo != nil {
-		if fifoErr := s.fifo.Close(); !errors.Is(fifoErr, os.ErrClosed) {
-			err = errors.Join(err, fifoErr)
-		}
+	if s.source != nil {
+		err = errors.Join(err, s.source.close())
 	}
 	return err
 }
 
 // wake makes a read that waits for output look around.
 func (s *stream) wake() {
-	if s.fifo != nil {
-		// A FIFO that cannot be polled would have failed at its first read.
-		_ = s.fifo.SetReadDeadline(time.Unix(1, 0))
+	if s.source != nil {
+		s.source.wake()
 	}
 }
 
@@ -115,7 +95,7 @@ func (c *container) follow(s *stream) {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// Woken up: finish, force and stopped are looked at under the lock from here on.
-			_ = s.fifo.SetReadDeadline(time.Time{})
+			s.source.rest()
 		default:
 			c.fail(s, err)
 			time.Sleep(retryDelay)
@@ -138,50 +118,6 @@ func (c *container) awaitRoom(s *stream) bool {
 		c.changed.Wait()
 	}
 	return false
-}
-
-// receive waits for output and records it, or finds the stream's end.
-func (c *container) receive(s *stream) error {
-	var failed error
-	err := s.conn.Read(func(fd uintptr) bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.stopped {
-			return true
-		}
-		n, err := s.spool.take(int(fd))
-		switch {
-		case n > 0:
-			c.recovered(s)
-			c.record(s, false)
-		case errors.Is(err, unix.EAGAIN):
-			if !c.force {
-				return false
-			}
-			c.end(s)
-		case err != nil:
-			failed = err
-		default: // no writer
-			if !c.finish && !hungUp(int(fd)) {
-				return false
-			}
-			c.end(s)
-		}
-		c.changed.Broadcast()
-		return true
-	})
-	return errors.Join(failed, err)
-}
-
-// hungUp reports whether a FIFO's writers have left, as opposed to not having come yet.
-func hungUp(fd int) bool {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a file descriptor
-	for {
-		_, err := unix.Poll(fds, 0)
-		if !errors.Is(err, unix.EINTR) {
-			return err == nil && fds[0].Revents&unix.POLLHUP != 0 && fds[0].Revents&unix.POLLIN == 0
-		}
-	}
 }
 
 // end, recovered, slowest, record and release are called under the container's lock.
@@ -223,7 +159,7 @@ func (c *container) slowest(s *stream) int64 {
 
 // scratch is the memory for recording, which only a busy stream needs.
 type scratch struct {
-	text    [spliceSize + jsonlog.MaxPiece]byte
+	text    [takeSize + jsonlog.MaxPiece]byte
 	records []byte
 }
 

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"slipway/container/logs/jsonlog"
 	"slipway/container/logs/wire"
 )
@@ -23,24 +21,16 @@ type fixture struct {
 	t   *testing.T
 	dir string
 	reg *wire.Register
-	out *os.File
+	out output
 }
 
 func newFixture(t *testing.T, maxSize int64) *fixture {
 	t.Helper()
 	root := t.TempDir()
 	f := &fixture{t: t, dir: filepath.Join(root, "state"), reg: &wire.Register{
-		Run: "1", Stdout: filepath.Join(root, "stdout"),
-		Log: wire.LogConfig{Driver: "json-file", Path: filepath.Join(root, "log"), MaxSize: maxSize, MaxFile: 3},
+		Run: "1", Log: wire.LogConfig{Driver: "json-file", Path: filepath.Join(root, "log"), MaxSize: maxSize, MaxFile: 3},
 	}}
-	if err := unix.Mkfifo(f.reg.Stdout, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	if f.out, err = os.OpenFile(f.reg.Stdout, os.O_RDWR, 0); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.out.Close() })
+	f.reg.Stdout = f.out.make(t, root)
 	return f
 }
 
@@ -56,11 +46,11 @@ func (f *fixture) open() *container {
 // feed prints text and has it read and recorded.
 func (f *fixture) feed(c *container, text string) {
 	f.t.Helper()
-	if _, err := f.out.WriteString(text); err != nil {
-		f.t.Fatal(err)
-	}
-	if err := c.receive(c.streams[0]); err != nil {
-		f.t.Fatal(err)
+	f.out.print(f.t, c, text)
+	for want := c.streams[0].spool.size + int64(len(text)); c.streams[0].spool.size < want; {
+		if err := c.receive(c.streams[0]); err != nil {
+			f.t.Fatal(err)
+		}
 	}
 }
 
@@ -222,23 +212,6 @@ func TestKilledAfterLostLines(t *testing.T) {
 	f.reopen()
 	if got := f.log(); got != "slipway: 7 lines dropped: the log could not be written\na\nb\n" {
 		t.Errorf("log %q", got)
-	}
-}
-
-func TestProgressSurvivesTornStore(t *testing.T) {
-	p, err := openProgress(filepath.Join(t.TempDir(), "p"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := mark{inode: 1, size: 2, logged: [2]int64{3, 4}, dropped: 5}
-	p.store(mark{ended: true})
-	p.store(want)
-	clear(p.slot(p.seq.Load() + 1)) // a store that came no further
-	if got := p.load(); got != want {
-		t.Errorf("%+v", got)
-	}
-	if err := p.close(); err != nil {
-		t.Fatal(err)
 	}
 }
 

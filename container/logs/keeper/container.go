@@ -32,10 +32,12 @@ type absentees struct {
 type container struct {
 	id, run string
 	dir     string
+	resumed bool // an earlier keeper had the run
 	logger  *slog.Logger
 	workers sync.WaitGroup // streams, attachments, and the one that ends it
 
 	ended chan struct{} // closed when the streams have ended and the log is complete
+	read  chan struct{} // closed when nothing is read any more
 
 	mu       sync.Mutex
 	changed  sync.Cond // output came or went, a client came or went, the end came
@@ -55,6 +57,7 @@ func newContainer(dir, id string, reg *wire.Register, logger *slog.Logger) (_ *c
 		id: id, run: reg.Run, dir: dir, absent: absentees{count: reg.Expect},
 		logger:  logger.With(slog.String("container", id)),
 		ended:   make(chan struct{}),
+		read:    make(chan struct{}),
 		clients: map[*client]struct{}{},
 	}
 	c.changed.L = &c.mu
@@ -63,7 +66,7 @@ func newContainer(dir, id string, reg *wire.Register, logger *slog.Logger) (_ *c
 			err = errors.Join(err, c.closeFiles())
 		}
 	}()
-	if err := prepareDir(dir, reg.Run); err != nil {
+	if c.resumed, err = prepareDir(dir, reg.Run); err != nil {
 		return nil, err
 	}
 	if c.progress, err = openProgress(filepath.Join(dir, "progress")); err != nil {
@@ -74,7 +77,7 @@ func newContainer(dir, id string, reg *wire.Register, logger *slog.Logger) (_ *c
 		if path == "" {
 			continue
 		}
-		if c.streams[i], err = openStream(dir, i, path, past); err != nil {
+		if c.streams[i], err = openStream(c, i, path, past); err != nil {
 			return nil, err
 		}
 		c.absent.from[i] = c.streams[i].spool.punched
@@ -101,21 +104,22 @@ func newContainer(dir, id string, reg *wire.Register, logger *slog.Logger) (_ *c
 	return c, nil
 }
 
-// prepareDir makes the folder of a run and removes what an earlier run has left in it.
-func prepareDir(dir, run string) error {
+// prepareDir makes the folder of a run and removes what an earlier run has left in it. It reports whether an earlier
+// keeper has made it.
+func prepareDir(dir, run string) (resumed bool, err error) {
 	name := filepath.Join(dir, "run")
 	if old, err := os.ReadFile(name); err == nil && string(old) == run {
-		return nil
+		return true, nil
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return false, err
 	}
 	if err := os.RemoveAll(dir); err != nil {
-		return err
+		return false, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
+		return false, err
 	}
-	return os.WriteFile(name, []byte(run), 0o600)
+	return false, os.WriteFile(name, []byte(run), 0o600)
 }
 
 // each returns the streams that there are.
@@ -163,6 +167,7 @@ func (c *container) rollForward(from int64) error {
 func (c *container) start() {
 	c.absent.patience = time.AfterFunc(absentTime, c.giveUpAbsent)
 	if c.isEnded() {
+		close(c.read)
 		return
 	}
 	var streams sync.WaitGroup
@@ -172,6 +177,7 @@ func (c *container) start() {
 	c.workers.Go(func() {
 		streams.Wait()
 		c.complete()
+		close(c.read)
 	})
 }
 
@@ -182,8 +188,8 @@ func (c *container) complete() {
 		return // stopped
 	}
 	for _, s := range c.each() {
-		if err := s.fifo.Close(); err != nil {
-			c.logger.Error("cannot close a FIFO", slog.Any("error", err))
+		if err := s.source.close(); err != nil {
+			c.logger.Error("cannot close the source of a container's output", slog.Any("error", err))
 		}
 	}
 	if c.sink != nil {

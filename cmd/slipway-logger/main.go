@@ -31,11 +31,7 @@ func main() {
 }
 
 func run(execRoot string, logger *slog.Logger) error {
-	// Without the keeper every container that prints blocks: be the last that the kernel kills for memory.
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0); err != nil {
-		logger.Warn("cannot protect the log keeper from the kernel's out-of-memory killer", slog.Any("error", err))
-	}
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGPIPE)
+	protect(logger)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	server, err := keeper.New(keeper.Config{ExecRoot: execRoot, Logger: logger})

@@ -11,11 +11,11 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"slipway/container/logs/jsonlog"
 	"slipway/container/logs/wire"
+	"slipway/internal/sharedfile"
 )
 
 // droppedAttr marks the record that says how many lines a full disk has cost.
@@ -70,19 +70,19 @@ func openLogFile(config wire.LogConfig, logger *slog.Logger) (*logFile, error) {
 func (l *logFile) settleRotation() error {
 	next := l.config.Path + nextSuffix
 	if _, err := os.Lstat(l.config.Path); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Rename(next, l.config.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := sharedfile.Rename(next, l.config.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return nil
 	}
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := sharedfile.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
 func (l *logFile) open(path string, flags int) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|syscall.O_NOFOLLOW|flags, logMode)
+	f, err := sharedfile.Open(path, os.O_RDWR|os.O_APPEND|flags, logMode)
 	if err != nil {
 		return err
 	}
@@ -90,11 +90,14 @@ func (l *logFile) open(path string, flags int) error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok || !fi.Mode().IsRegular() {
+	if !fi.Mode().IsRegular() {
 		return errors.Join(fmt.Errorf("%s is not a regular file", path), f.Close())
 	}
-	l.file, l.size, l.inode = f, fi.Size(), st.Ino
+	inode, err := sharedfile.ID(f)
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	l.file, l.size, l.inode = f, fi.Size(), inode
 	return nil
 }
 
@@ -116,7 +119,11 @@ func (l *logFile) cutTorn() error {
 		return err
 	}
 	l.size -= int64(len(tail) - keep)
-	return l.file.Truncate(l.size)
+	return l.truncate(l.size)
+}
+
+func (l *logFile) truncate(size int64) error {
+	return sharedfile.Truncate(l.file, l.config.Path, size)
 }
 
 // full reports whether the file, with more bytes waiting to be written, is due for rotation.
@@ -169,7 +176,7 @@ func (l *logFile) append(b []byte) (int, error) {
 	if n > keep {
 		// The end is asked for, not computed: an administrator may have truncated the file.
 		if end, seekErr := l.file.Seek(0, io.SeekEnd); seekErr == nil {
-			err = errors.Join(err, l.file.Truncate(max(end-int64(n-keep), 0)))
+			err = errors.Join(err, l.truncate(max(end-int64(n-keep), 0)))
 		}
 	}
 	l.size += int64(keep)
@@ -212,7 +219,7 @@ func (l *logFile) tryRotate() error {
 	}
 	err := shift(path, max(l.config.MaxFile, 1))
 	if err == nil {
-		err = os.Rename(path+nextSuffix, path)
+		err = sharedfile.Rename(path+nextSuffix, path)
 	}
 	if err != nil {
 		err = errors.Join(err, l.file.Close())
@@ -234,19 +241,19 @@ func shift(path string, files int) error {
 		last++
 	}
 	for _, suffix := range []string{"", gzipSuffix} {
-		if err := os.Remove(rotatedName(path, last) + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := sharedfile.Remove(rotatedName(path, last) + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	for i := last; i > 1; i-- {
 		for _, suffix := range []string{"", gzipSuffix} {
-			err := os.Rename(rotatedName(path, i-1)+suffix, rotatedName(path, i)+suffix)
+			err := sharedfile.Rename(rotatedName(path, i-1)+suffix, rotatedName(path, i)+suffix)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
 	}
-	err := os.Rename(path, rotatedName(path, 1))
+	err := sharedfile.Rename(path, rotatedName(path, 1))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // an administrator has removed it
 	}
