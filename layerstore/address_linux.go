@@ -30,3 +30,6 @@ func addresses(state string) (address, error) {
 	}
 	return a, nil
 }
+
+// listening is called when containerd listens.
+func (address) listening() (release func(), err error) { return func() {}, nil }

@@ -63,6 +63,7 @@ type Store struct {
 	tasks  string // directory of the bundles
 	// address is what shims are told, by which they are recognised.
 	address string
+	release func() // undoes address.listening
 }
 
 // Context returns ctx with the engine's containerd namespace, which calls of
@@ -183,6 +184,9 @@ func New(ctx context.Context, cfg Config) (_ *Store, err error) {
 	if err := s.server.Start(ctx); err != nil {
 		return nil, fmt.Errorf("starting containerd's event listener: %w", err)
 	}
+	if s.release, err = listen.listening(); err != nil {
+		return nil, fmt.Errorf("starting containerd's event listener: %w", err)
+	}
 	return s, nil
 }
 
@@ -203,4 +207,7 @@ func (s *Store) Close() {
 		s.server.Stop()
 	}
 	s.stop(errors.New("containerd was stopped"))
+	if s.release != nil {
+		s.release()
+	}
 }

@@ -58,19 +58,44 @@ type primed struct {
 	once  sync.Once
 }
 
-// prime opens path and keeps it open. go-winio's first instance only holds the
-// name: it is made with the right to synchronize and no other, and Windows leaves
-// it disconnected. Wine offers it to the first client, whom nobody answers.
+// prime opens path and keeps it open, for the listener's first client to be a real
+// one.
 func prime(listener net.Listener, path string) (net.Listener, error) {
-	name, err := windows.UTF16PtrFromString(path)
+	taken, err := takeFirst(path)
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
+	return &primed{Listener: listener, taken: taken}, nil
+}
+
+// Prime does for the pipe path of a go-winio listener that was made elsewhere what
+// [Listen] does for its own: under Wine, it takes the first instance, which would
+// let the first client hang. It does nothing on Windows. release is called after
+// the listener was closed.
+func Prime(path string) (release func(), err error) {
+	if !underWine() {
+		return func() {}, nil
+	}
+	taken, err := takeFirst(path)
+	if err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { _ = windows.CloseHandle(taken) }), nil // of a handle that holds nothing
+}
+
+// takeFirst opens path. go-winio's first instance only holds the name: it is made
+// with the right to synchronize and no other, and Windows leaves it disconnected.
+// Wine offers it to the first client, whom nobody answers.
+func takeFirst(path string) (windows.Handle, error) {
+	name, err := windows.UTF16PtrFromString(path)
+	if err != nil {
+		return 0, err
+	}
 	taken, err := windows.CreateFile(name, windows.GENERIC_READ|windows.GENERIC_WRITE, 0, nil, windows.OPEN_EXISTING, 0, 0)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening pipe %s for Wine: %w", path, err), listener.Close())
+		return 0, fmt.Errorf("opening pipe %s for Wine: %w", path, err)
 	}
-	return &primed{Listener: listener, taken: taken}, nil
+	return taken, nil
 }
 
 // Close closes the listener. Further calls do nothing.
