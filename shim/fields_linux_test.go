@@ -1,8 +1,6 @@
 package shim
 
 import (
-	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -10,37 +8,6 @@ import (
 	mobycontainer "github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
-
-// treatment is what happens to one field of the API. Exactly one of the strings
-// is set.
-type treatment struct {
-	spec    bool   // it changes the specification
-	checked bool   // Validate checks the value; other packages use it
-	warned  bool   // dropped with a warning
-	refused string // refused by an error that has this text
-
-	elsewhere string // the package that honours or refuses it
-	nothing   string // why it has no effect, with Docker too
-
-	set func(*mobycontainer.Config, *mobycontainer.HostConfig)
-}
-
-type (
-	ctrConfig  = mobycontainer.Config
-	hostConfig = mobycontainer.HostConfig
-)
-
-func changesSpec(set func(c *ctrConfig, h *hostConfig)) treatment {
-	return treatment{spec: true, set: set}
-}
-
-func isRefused(text string, set func(c *ctrConfig, h *hostConfig)) treatment {
-	return treatment{refused: text, set: set}
-}
-
-func isChecked(text string, set func(c *ctrConfig, h *hostConfig)) treatment {
-	return treatment{checked: true, refused: text, set: set}
-}
 
 func isWarned(set func(c *ctrConfig, h *hostConfig)) treatment {
 	return treatment{warned: true, set: set}
@@ -164,64 +131,9 @@ var resourceFields = map[string]treatment{
 	"IOMaximumBandwidth": isRefused("Bandwidth", func(_ *ctrConfig, h *hostConfig) { h.IOMaximumBandwidth = 1 }),
 }
 
-// TestEveryFieldIsTreated fails when the API's module brings a field that nobody
-// has decided about, and when a field does not get what the table says.
 func TestEveryFieldIsTreated(t *testing.T) {
 	f := allFacts(t)
-	for _, table := range []struct {
-		of     reflect.Type
-		fields map[string]treatment
-	}{
-		{reflect.TypeFor[mobycontainer.Config](), configFields},
-		{reflect.TypeFor[mobycontainer.HostConfig](), hostFields},
-		{reflect.TypeFor[mobycontainer.Resources](), resourceFields},
-	} {
-		seen := map[string]bool{}
-		for field := range table.of.Fields() {
-			seen[field.Name] = true
-			treated, ok := table.fields[field.Name]
-			if !ok {
-				t.Errorf("%s.%s is new: honour or refuse it, and say so in the table", table.of, field.Name)
-				continue
-			}
-			t.Run(table.of.Name()+"."+field.Name, func(t *testing.T) { testTreatment(t, f, treated) })
-		}
-		for name := range table.fields {
-			if !seen[name] {
-				t.Errorf("%s.%s is no longer there", table.of, name)
-			}
-		}
-	}
-}
-
-func testTreatment(t *testing.T, f *facts, treated treatment) {
-	t.Helper()
-	if treated.set == nil {
-		if (treated.elsewhere == "") == (treated.nothing == "") {
-			t.Error("the table must say what becomes of the field")
-		}
-		return
-	}
-	req := defaultRequest()
-	treated.set(req.Config, req.HostConfig)
-	warnings, err := f.validate(req.Config, req.HostConfig)
-	switch {
-	case treated.refused != "":
-		if err == nil || !strings.Contains(err.Error(), treated.refused) {
-			t.Errorf("error %v does not name %q", err, treated.refused)
-		}
-	case err != nil:
-		t.Errorf("refused: %v", err)
-	case treated.warned:
-		if len(warnings) != 1 {
-			t.Errorf("warnings %q, want one", warnings)
-		}
-	default:
-		baseline := defaultRequest()
-		if reflect.DeepEqual(*specOf(t, f, req), *specOf(t, f, baseline)) {
-			t.Error("the specification is as without it")
-		}
-	}
+	testFields(t, system{f.validate, f.spec, defaultRequest}, configFields, hostFields, resourceFields)
 }
 
 func specOf(t *testing.T, f *facts, req SpecRequest) *specs.Spec {

@@ -11,6 +11,11 @@ const InitPath = "/sbin/docker-init"
 // DefaultPath is the PATH of a container whose image sets none.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// StopCommandLabel is the label of an image or container for Windows that has the
+// command line which asks its program to stop, such as "pg_ctl stop -D C:\data". It runs in
+// the container.
+const StopCommandLabel = "io.slipway.stop-command"
+
 // User is who runs a container's process, resolved beneath its root. HOME is not
 // here: unless the environment has it, runc looks it up in the container.
 type User struct {
@@ -57,6 +62,9 @@ type SpecRequest struct {
 	InitBinary string
 	// Ulimits are the daemon's defaults; those of HostConfig win by name.
 	Ulimits []*mobycontainer.Ulimit
+	// Identity is whose rights a container on Windows has unless its annotations
+	// say so: a job.Identity. Empty: an account of its own.
+	Identity string
 }
 
 // ExecRequest is a further process in a container made from [Spec].

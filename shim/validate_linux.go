@@ -3,15 +3,12 @@ package shim
 import (
 	"fmt"
 	"math"
-	"net/netip"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	mobycontainer "github.com/moby/moby/api/types/container"
-	mobynetwork "github.com/moby/moby/api/types/network"
-	"github.com/moby/sys/signal"
 )
 
 const (
@@ -52,10 +49,6 @@ func (f *facts) validate(cfg *mobycontainer.Config, host *mobycontainer.HostConf
 	return warnings, nil
 }
 
-func invalid(format string, args ...any) error {
-	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf(format, args...))
-}
-
 func validateConfig(cfg *mobycontainer.Config, _ *mobycontainer.HostConfig) error {
 	if len(cfg.Hostname) > maxHostname {
 		return invalid("hostname %q is too long (maximum %d bytes)", cfg.Hostname, maxHostname)
@@ -66,89 +59,12 @@ func validateConfig(cfg *mobycontainer.Config, _ *mobycontainer.HostConfig) erro
 		}
 		cfg.WorkingDir = path.Clean(cfg.WorkingDir)
 	}
-	if cfg.StopSignal != "" {
-		sig, err := signal.ParseSignal(cfg.StopSignal)
-		if err != nil {
-			return invalid("%s", err)
-		}
-		if sig < 1 || sig > MaxSignal {
-			return invalid("invalid stop signal: %s", cfg.StopSignal)
-		}
-	}
-	for _, entry := range cfg.Env {
-		if name, _, _ := strings.Cut(entry, "="); name == "" {
-			return invalid("invalid environment variable: %s", entry)
-		}
-		if strings.ContainsRune(entry, 0) {
-			return invalid("invalid environment variable: %q contains a null byte", entry)
-		}
-	}
-	return validateHealth(cfg.Healthcheck)
-}
-
-func validateHealth(check *mobycontainer.HealthConfig) error {
-	if check == nil {
-		return nil
-	}
-	if len(check.Test) > 0 {
-		switch kind := check.Test[0]; {
-		case kind == "NONE":
-		case (kind == "CMD" || kind == "CMD-SHELL") && len(check.Test) > 1:
-		default:
-			return invalid("invalid Test in Healthcheck: %q: it begins with NONE, or with CMD or CMD-SHELL and a command", check.Test)
-		}
-	}
-	const minimum = mobycontainer.MinimumDuration
-	switch {
-	case check.Interval != 0 && check.Interval < minimum:
-		return invalid("Interval in Healthcheck cannot be less than %s", minimum)
-	case check.Timeout != 0 && check.Timeout < minimum:
-		return invalid("Timeout in Healthcheck cannot be less than %s", minimum)
-	case check.Retries < 0:
-		return invalid("Retries in Healthcheck cannot be negative")
-	case check.StartPeriod != 0 && check.StartPeriod < minimum:
-		return invalid("StartPeriod in Healthcheck cannot be less than %s", minimum)
-	case check.StartInterval != 0 && check.StartInterval < minimum:
-		return invalid("StartInterval in Healthcheck cannot be less than %s", minimum)
-	}
-	return nil
+	return validateProcess(cfg)
 }
 
 func validateHost(_ *mobycontainer.Config, host *mobycontainer.HostConfig) error {
-	if host.AutoRemove && !host.RestartPolicy.IsNone() {
-		return invalid("can't create 'AutoRemove' container with restart policy")
-	}
-	if err := mobycontainer.ValidateRestartPolicy(host.RestartPolicy); err != nil {
-		return invalid("%s", err)
-	}
-	for _, entry := range host.ExtraHosts {
-		if err := validateExtraHost(entry); err != nil {
-			return err
-		}
-	}
-	for port, bindings := range host.PortBindings {
-		if !port.IsValid() || port.Num() == 0 {
-			return invalid("invalid port specification: %q", port.String())
-		}
-		if proto := port.Proto(); proto != mobynetwork.TCP && proto != mobynetwork.UDP {
-			return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("publishing port %s: protocol %s is not supported yet", port, proto))
-		}
-		for _, binding := range bindings {
-			if binding.HostIP.Unmap().Is6() && !binding.HostIP.IsUnspecified() {
-				return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("publishing port %s on %s: IPv6 is not supported yet", port, binding.HostIP))
-			}
-			if binding.HostPort == "" {
-				continue
-			}
-			if _, err := mobynetwork.ParsePortRange(binding.HostPort); err != nil {
-				return invalid("invalid port specification: %q", binding.HostPort)
-			}
-		}
-	}
-	for key := range host.Annotations {
-		if key == "" {
-			return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
-		}
+	if err := validateCommon(host); err != nil {
+		return err
 	}
 	if host.ShmSize < 0 {
 		return invalid("SHM size can not be less than 0")
@@ -163,20 +79,6 @@ func validateHost(_ *mobycontainer.Config, host *mobycontainer.HostConfig) error
 		return err
 	}
 	return checkRuntime(host.Runtime)
-}
-
-func validateExtraHost(entry string) error {
-	name, address, ok := strings.Cut(entry, ":")
-	if !ok || name == "" {
-		return invalid("bad format for add-host: %q", entry)
-	}
-	if address == "host-gateway" {
-		return nil
-	}
-	if _, err := netip.ParseAddr(strings.Trim(address, "[]")); err != nil {
-		return invalid("invalid IP address in add-host: %q", address)
-	}
-	return nil
 }
 
 func validateTmpfs(mounts map[string]string) error {
@@ -277,12 +179,6 @@ func validateDevices(_ *mobycontainer.Config, host *mobycontainer.HostConfig) er
 	_, err := deviceRules(host.DeviceCgroupRules)
 	return err
 }
-
-// What other packages have; "" is the default.
-var (
-	logDrivers    = []string{"", "json-file", "none"}
-	volumeDrivers = []string{"", "local"}
-)
 
 // refuse names the options of Docker that this engine does not have yet.
 func refuse(_ *mobycontainer.Config, host *mobycontainer.HostConfig) error {
