@@ -27,6 +27,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "service" {
+		os.Exit(service(os.Args[2:]))
+	}
 	cfg, err := config.Parse(os.Args[1:], os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "slipwayd:", err)
@@ -49,14 +52,14 @@ func main() {
 		fmt.Println("configuration OK")
 		return
 	}
-	if err := serve(cfg); err != nil {
+	if err := serveUntilSignal(cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "slipwayd:", err)
 		os.Exit(exitFailure)
 	}
 }
 
-// serve runs the daemon until a signal ends it.
-func serve(cfg *config.Config) (err error) {
+// serveUntilSignal runs the daemon until a signal ends it.
+func serveUntilSignal(cfg *config.Config) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// What the start is in the middle of may take long, or for ever: a second
@@ -64,6 +67,15 @@ func serve(cfg *config.Config) (err error) {
 	context.AfterFunc(ctx, stop)
 	logger := newLogger(cfg.Log)
 	defer handleSignals(ctx, logger)()
+	return serve(ctx, cfg, logger, func() {
+		if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
+			logger.Warn("telling systemd that the daemon is ready failed", slog.Any("error", err))
+		}
+	})
+}
+
+// serve runs the daemon until ctx ends. It calls ready when clients are answered.
+func serve(ctx context.Context, cfg *config.Config, logger *slog.Logger, ready func()) (err error) {
 	remove, err := writePidFile(cfg.Paths.PidFile)
 	if err != nil {
 		return err
@@ -87,12 +99,10 @@ func serve(cfg *config.Config) (err error) {
 		return err
 	}
 	for _, l := range listeners {
-		logger.Info("listening", slog.String("address", l.Addr().String()))
+		logger.InfoContext(ctx, "listening", slog.String("address", l.Addr().String()))
 	}
-	if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
-		logger.Warn("telling systemd that the daemon is ready failed", slog.Any("error", err))
-	}
-	logger.Info("slipwayd is ready", slog.String("version", version.Version()), slog.String("data_root", cfg.Paths.DataRoot))
+	ready()
+	logger.InfoContext(ctx, "slipwayd is ready", slog.String("version", version.Version()), slog.String("data_root", cfg.Paths.DataRoot))
 	return d.Serve(ctx, listeners)
 }
 
