@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,7 +84,7 @@ func (c *changer) command(rest string) []string {
 	}
 	shell := c.cfg.Shell
 	if len(shell) == 0 {
-		shell = []string{"/bin/sh", "-c"}
+		shell = defaultShell()
 	}
 	return append(slices.Clone(shell), rest)
 }
@@ -170,6 +169,10 @@ func (c *changer) volume(rest string) error {
 		if volume = strings.TrimSpace(volume); volume == "" {
 			return errors.New("VOLUME specified can not be an empty string")
 		}
+		var err error
+		if volume, err = volumePath(volume); err != nil {
+			return err
+		}
 		if c.cfg.Volumes == nil {
 			c.cfg.Volumes = map[string]struct{}{}
 		}
@@ -196,13 +199,10 @@ func (c *changer) workdir(rest string) error {
 	if err != nil {
 		return err
 	}
-	if dir == "" {
-		return errors.New("cannot normalize nothing")
+	if dir, err = workingDir(c.cfg.WorkingDir, dir); err != nil {
+		return err
 	}
-	if !path.IsAbs(dir) {
-		dir = path.Join("/", c.cfg.WorkingDir, dir)
-	}
-	c.cfg.WorkingDir = path.Clean(dir)
+	c.cfg.WorkingDir = dir
 	return nil
 }
 

@@ -41,8 +41,9 @@ type CommitRequest struct {
 	CreatedBy, Comment, Author string
 	// Ref is the name the image gets, repository[:tag], or empty for none.
 	Ref string
-	// Fill puts the layer's files into the overlayfs upper directory upper,
-	// which exists and is empty. It need not sync. It is called once.
+	// Fill puts the layer's files into the directory upper, which exists and is
+	// empty: what overlayfs would have in an upper directory or, where layers are
+	// plain directories, the whole tree. It need not sync. It is called once.
 	Fill func(ctx context.Context, upper string) error
 	// Usage, if given, is asked after Fill how many bytes it put there; else
 	// they are counted when somebody asks for the image's size.
@@ -229,11 +230,11 @@ func (m *Manager) addLayer(ctx context.Context, d *draft, fill func(context.Cont
 	reserved := span.Start(ctx, "make layer")
 	key := "slipway-commit-" + rand.Text()
 	failpoint.Hit("image.commit.start")
-	mounts, err := m.snapshots.Prepare(ctx, key, parent)
+	mounts, err := m.snapshots.Prepare(ctx, key, parent, m.lateOpts()...)
 	if err != nil {
 		return fmt.Errorf("preparing the layer: %w", err)
 	}
-	upper, err := upperDir(mounts)
+	upper, err := m.upperDir(mounts)
 	if err != nil {
 		return err
 	}
@@ -250,6 +251,9 @@ func (m *Manager) addLayer(ctx context.Context, d *draft, fill func(context.Cont
 	if err := fill(ctx, upper); err != nil {
 		return fmt.Errorf("filling the layer: %w", err)
 	}
+	if err := m.syncLate(ctx, upper); err != nil {
+		return fmt.Errorf("filling the layer: %w", err)
+	}
 	failpoint.Hit("image.commit.filled")
 	return nil
 }
@@ -260,10 +264,12 @@ func (m *Manager) flattenLayers(ctx context.Context, d *draft) error {
 	if err != nil {
 		return err
 	}
-	if len(dirs) < d.late {
+	if m.whole {
+		dirs = dirs[:1]
+	} else if len(dirs) < d.late {
 		return fmt.Errorf("chain %s has %d layers, expected at least %d", d.chain(), len(dirs), d.late)
 	}
-	dirs = dirs[:d.late]
+	dirs = dirs[:min(len(dirs), d.late)]
 	d.popLate()
 	return m.addLayer(ctx, d, func(ctx context.Context, upper string) error {
 		return m.flatten(ctx, dirs, upper)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,15 +45,6 @@ func awkward(_ context.Context, upper string) error {
 		unix.UtimesNanoAt(unix.AT_FDCWD, path("data/new"), when, 0),
 		unix.UtimesNanoAt(unix.AT_FDCWD, path("a/link"), when, unix.AT_SYMLINK_NOFOLLOW),
 	)
-}
-
-func (e *engine) awkward(t *testing.T, parent *Image, ref string) *Image {
-	t.Helper()
-	image, err := e.Commit(e.ctx, CommitRequest{Parent: parent, Config: parent.Spec.Config, Ref: ref, Fill: awkward})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return image
 }
 
 func TestCommit(t *testing.T) {
@@ -411,4 +403,23 @@ func leaseNamed(id string) leases.Opt {
 
 func withGCRoot() snapshots.Opt {
 	return snapshots.WithLabels(map[string]string{"containerd.io/gc.root": "1"})
+}
+
+func TestSaveRefusesWhatItCannotArchive(t *testing.T) {
+	e := newEngine(t)
+	base := e.base(t, "base")
+	for name, fill := range map[string]func(upper string) error{
+		"redirect": func(upper string) error {
+			return errors.Join(fillFiles(upper, map[string]string{"moved/x": ""}),
+				unix.Setxattr(filepath.Join(upper, "moved"), "trusted.overlay.redirect", []byte("/dir"), 0))
+		},
+		"whiteout name": func(upper string) error { return fillFiles(upper, map[string]string{".wh.file": ""}) },
+	} {
+		if _, err := e.Commit(e.ctx, CommitRequest{Parent: base, Ref: "odd", Fill: func(_ context.Context, upper string) error { return fill(upper) }}); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Save(e.ctx, []string{"odd"}, io.Discard, SaveOptions{}); !errdefs.IsNotImplemented(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

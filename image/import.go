@@ -98,6 +98,8 @@ func (m *Manager) importLayer(ctx context.Context, r io.Reader) (_ ocispec.Descr
 		return ocispec.Descriptor{}, err
 	}
 	defer plain.Close()
+	layerArchive := m.importable(plain)
+	defer layerArchive.Close()
 	ref := "slipway-import-" + rand.Text()
 	w, err := content.OpenWriter(ctx, m.content, content.WithRef(ref))
 	if err != nil {
@@ -111,7 +113,7 @@ func (m *Manager) importLayer(ctx context.Context, r io.Reader) (_ ocispec.Descr
 			err = cerr
 		}
 	}()
-	size, err := m.store(ctx, w, &ctxReader{ctx: ctx.Err, r: plain})
+	size, err := m.store(ctx, w, &ctxReader{ctx: ctx.Err, r: layerArchive})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -27,7 +27,7 @@ func (m *Manager) layerDirs(ctx context.Context, chain string) (_ []string, err 
 			m.log.LogAttrs(ctx, slog.LevelWarn, "removing a view of a snapshot", slog.String("key", key), slog.Any("error", rerr))
 		}
 	}()
-	return lowerDirs(mounts)
+	return m.lowerDirs(mounts)
 }
 
 // usage returns what the snapshot's own layer takes on disk, in bytes, or 0 if
@@ -51,7 +51,7 @@ func (m *Manager) usage(ctx context.Context, chain string) (int64, error) {
 	if err != nil {
 		return 0, ignoreNotFound(err)
 	}
-	size, err := diskUsage(ctx, dirs[0])
+	size, err := m.layerSize(ctx, dirs[0])
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil // removed meanwhile
 	}
@@ -86,5 +86,6 @@ func (m *Manager) layerUsages(ctx context.Context, image *Image) ([]int64, error
 			return nil, err
 		}
 	}
+	m.ownSizes(sizes)
 	return sizes, nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"slipway/internal/keylock"
+	"slipway/layerstore"
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
@@ -48,7 +49,7 @@ type InUseFunc func(id digest.Digest) []User
 type Config struct {
 	// Client is containerd's client. Required.
 	Client *containerd.Client
-	// Snapshotter is the name of the snapshotter; "overlayfs" if empty.
+	// Snapshotter is the name of the snapshotter; the system's if empty.
 	Snapshotter string
 	// Root is a directory on the file system that holds containerd's content
 	// and snapshots: it is synced before an image's record is written. Required.
@@ -77,6 +78,7 @@ type Manager struct {
 	leases      leases.Manager
 	snapshots   snapshots.Snapshotter
 	snapshotter string
+	whole       bool // see layout.go
 	root        string
 	platform    platforms.MatchComparer
 	events      Publisher
@@ -95,7 +97,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, errors.New("image: Client, Root and Logger are required")
 	}
 	if cfg.Snapshotter == "" {
-		cfg.Snapshotter = "overlayfs"
+		cfg.Snapshotter = layerstore.Snapshotter
 	}
 	if cfg.MaxChain <= 0 {
 		cfg.MaxChain = DefaultMaxChain
@@ -111,8 +113,9 @@ func New(cfg Config) (*Manager, error) {
 		leases:      cfg.Client.LeasesService(),
 		snapshots:   cfg.Client.SnapshotService(cfg.Snapshotter),
 		snapshotter: cfg.Snapshotter,
+		whole:       isWhole(cfg.Snapshotter),
 		root:        cfg.Root,
-		platform:    platforms.Default(),
+		platform:    hostPlatform(),
 		events:      cfg.Events,
 		flatten:     cfg.Flatten,
 		room:        &room{space: cfg.Space},

@@ -113,15 +113,6 @@ func (m *Manager) describeLate(ctx context.Context, chain string, report *report
 	})
 }
 
-// writeLate writes the archive of the late layer on top of the chain.
-func (m *Manager) writeLate(ctx context.Context, w io.Writer, chain string) error {
-	dirs, err := m.layerDirs(ctx, chain)
-	if err != nil {
-		return err
-	}
-	return writeLayer(ctx, w, dirs[0])
-}
-
 // writePortable stores the portable manifest and config, ties them and the
 // image to each other, and gives the snapshot its portable name as well: an
 // empty layer on top, so that the image, coming back from elsewhere, is
@@ -162,7 +153,7 @@ func (m *Manager) alias(ctx context.Context, name, chain string) error {
 		return err
 	}
 	key := "slipway-alias-" + rand.Text()
-	mounts, err := m.snapshots.Prepare(ctx, key, chain)
+	mounts, err := m.snapshots.Prepare(ctx, key, chain, m.aliasOpts()...)
 	if err != nil {
 		return fmt.Errorf("preparing an alias of %s: %w", chain, err)
 	}

@@ -3,21 +3,34 @@ package image
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
+
+	"slipway/internal/treecopy"
 )
 
-var errNoOverlay = fmt.Errorf("layers made late need overlayfs: %w", errdefs.ErrNotImplemented)
+// There is no overlayfs here: the snapshotter keeps whole trees (layout.go).
+var errNoOverlay = fmt.Errorf("overlayfs is Linux's: %w", errdefs.ErrNotImplemented)
 
 func upperDir([]mount.Mount) (string, error)              { return "", errNoOverlay }
 func lowerDirs([]mount.Mount) ([]string, error)           { return nil, errNoOverlay }
 func diskUsage(context.Context, string) (int64, error)    { return 0, errNoOverlay }
-func applyRoot([]mount.Mount, *tar.Header) error          { return nil }
 func writeLayer(context.Context, io.Writer, string) error { return errNoOverlay }
 
-// syncFS does nothing: containerd flushes each file of the content store, and
-// NTFS and ReFS journal the names.
-func syncFS(string) error { return nil }
+// applyRoot does nothing: directories have no owner and mode here.
+func applyRoot([]mount.Mount, *tar.Header) error { return nil }
+
+// syncFS writes out the volume that holds dir, which only administrators may. It need
+// not succeed: the files of layers were flushed one by one then, containerd flushes
+// each file of the content store, and NTFS and ReFS journal the names.
+func syncFS(dir string) error {
+	if err := treecopy.SyncVolume(dir); errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

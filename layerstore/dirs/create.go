@@ -19,14 +19,14 @@ import (
 )
 
 func (s *Snapshotter) create(ctx context.Context, kind snapshots.Kind, key, parent string, opts []snapshots.Opt) (_ []mount.Mount, err error) {
-	from, err := s.source(ctx, key, parent)
+	from, tree, err := s.source(ctx, key, parent)
 	if err != nil {
 		return nil, err
 	}
 	var made string
-	if kind == snapshots.KindActive || parent == "" {
-		of := from
-		if isEmpty(opts) {
+	if parent == "" || kind == snapshots.KindActive && !has(opts, LabelAlias) {
+		of := tree
+		if has(opts, LabelEmpty) {
 			of = ""
 		}
 		if made, err = s.makeTree(ctx, of); err != nil {
@@ -44,9 +44,9 @@ func (s *Snapshotter) create(ctx context.Context, kind snapshots.Kind, key, pare
 	return s.mounts(snapshot), nil
 }
 
-// source returns the id of the parent, "" for none. A key that is taken already is
-// an error now and not after the work.
-func (s *Snapshotter) source(ctx context.Context, key, parent string) (id string, err error) {
+// source returns the id of the parent and of the snapshot that has its directory, ""
+// for none. A key that is taken already is an error now and not after the work.
+func (s *Snapshotter) source(ctx context.Context, key, parent string) (id, tree string, err error) {
 	err = s.store.WithTransaction(ctx, false, func(ctx context.Context) error {
 		if _, _, _, err := storage.GetInfo(ctx, key); err == nil {
 			return fmt.Errorf("snapshot %s: %w", key, errdefs.ErrAlreadyExists)
@@ -59,19 +59,23 @@ func (s *Snapshotter) source(ctx context.Context, key, parent string) (id string
 		if err == nil && info.Kind != snapshots.KindCommitted {
 			return fmt.Errorf("parent %s is not a committed snapshot: %w", parent, errdefs.ErrInvalidArgument)
 		}
+		for tree = id; err == nil && !s.exists(tree) && info.Parent != ""; { // an alias
+			tree, info, _, err = storage.GetInfo(ctx, info.Parent)
+		}
 		return err
 	})
-	return id, err
+	return id, tree, err
 }
 
-func isEmpty(opts []snapshots.Opt) bool {
+// has reports whether the options give a label.
+func has(opts []snapshots.Opt, label string) bool {
 	var info snapshots.Info
 	for _, opt := range opts {
 		if opt(&info) != nil {
 			return false // is reported when the record is made
 		}
 	}
-	return info.Labels[LabelEmpty] != ""
+	return info.Labels[label] != ""
 }
 
 // makeTree makes a directory with a copy of the snapshot from, or with nothing, and
@@ -168,8 +172,8 @@ func (s *Snapshotter) sweep(ctx context.Context, idle bool) error {
 	return nil
 }
 
-// count adds up the files below dir.
-func count(ctx context.Context, dir string) (usage snapshots.Usage, err error) {
+// Usage adds up the sizes of the files below dir.
+func Usage(ctx context.Context, dir string) (usage snapshots.Usage, err error) {
 	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if err == nil && ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -58,11 +58,12 @@ func (d *Differ) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mo
 		return ocispec.Descriptor{}, fmt.Errorf("reading layer %s: %w", desc.Digest, err)
 	}
 	compressed := &progressReader{Reader: content.NewReader(blob), Closer: blob, report: config.Progress}
+	defer func() { err = errors.Join(err, blob.Close()) }()
 	processors := []diff.StreamProcessor{diff.NewProcessorChain(desc.MediaType, compressed)}
 	last := processors[0]
 	for more := true; more; more = last.MediaType() != ocispec.MediaTypeImageLayer {
 		if last, err = diff.GetProcessor(ctx, last, config.ProcessorPayloads); err != nil {
-			return ocispec.Descriptor{}, errors.Join(fmt.Errorf("reading a layer of type %s: %w", desc.MediaType, err), compressed.Close())
+			return ocispec.Descriptor{}, fmt.Errorf("reading a layer of type %s: %w", desc.MediaType, err)
 		}
 		processors = append(processors, last)
 	}

@@ -18,10 +18,17 @@ import (
 )
 
 const (
+	// Name is that of the snapshotter and of the differ among containerd's plugins.
+	Name = "dirs"
+
 	// LabelEmpty is a label that, on Prepare, makes the snapshot's directory empty although it has
 	// a parent: for a caller that supplies the whole tree. Its prefix is the one
 	// that containerd hands on to snapshotters.
 	LabelEmpty = "containerd.io/snapshot/slipway.empty"
+	// LabelAlias is a label that, on Prepare, makes a snapshot without a directory:
+	// its files are the parent's, and not to be written to. It gives a committed
+	// snapshot another name at no cost.
+	LabelAlias = "containerd.io/snapshot/slipway.alias"
 
 	snapshotsDir = "snapshots"
 	treeDir      = "fs"
@@ -97,7 +104,7 @@ func (s *Snapshotter) Usage(ctx context.Context, key string) (usage snapshots.Us
 	if err != nil || info.Kind != snapshots.KindActive {
 		return usage, err
 	}
-	return count(ctx, s.tree(id))
+	return Usage(ctx, s.tree(id))
 }
 
 // Prepare makes a writable snapshot with a copy of the parent's files. They reach
@@ -135,7 +142,7 @@ func (s *Snapshotter) Commit(ctx context.Context, name, key string, opts ...snap
 	if err != nil {
 		return err
 	}
-	usage, err := count(ctx, s.tree(id))
+	usage, err := Usage(ctx, s.tree(id))
 	if err != nil {
 		return fmt.Errorf("counting snapshot %s: %w", key, err)
 	}
@@ -199,15 +206,25 @@ func (s *Snapshotter) Cleanup(ctx context.Context) error { return s.sweep(ctx, f
 func (s *Snapshotter) Close() error { return s.store.Close() }
 
 func (s *Snapshotter) path(id string) string { return filepath.Join(s.root, snapshotsDir, id) }
+func (s *Snapshotter) exists(id string) bool {
+	_, err := os.Lstat(s.path(id))
+	return err == nil
+}
+
 func (s *Snapshotter) tree(id string) string { return filepath.Join(s.path(id), treeDir) }
 
+// mounts returns the mount of the first directory that there is, of the snapshot and
+// its parents: a view and an alias have none.
 func (s *Snapshotter) mounts(snapshot storage.Snapshot) []mount.Mount {
 	id, access := snapshot.ID, "rw"
 	if snapshot.Kind == snapshots.KindView {
 		access = "ro"
-		if len(snapshot.ParentIDs) > 0 {
-			id = snapshot.ParentIDs[0]
+	}
+	for _, parent := range snapshot.ParentIDs {
+		if s.exists(id) {
+			break
 		}
+		id = parent
 	}
 	return []mount.Mount{{Type: "bind", Source: s.tree(id), Options: []string{"rbind", access}}}
 }

@@ -215,6 +215,38 @@ func TestEmpty(t *testing.T) {
 	}
 }
 
+// An alias is another name for a snapshot's files, and costs nothing.
+func TestAlias(t *testing.T) {
+	s := open(t, t.TempDir())
+	commit(t, s, "base", "", map[string]string{"a": "1"})
+	alias := snapshots.WithLabels(map[string]string{LabelAlias: "true"})
+	parent := "base"
+	for _, name := range []string{"alias", "alias of alias"} {
+		prepare(t, s, "key", parent, alias)
+		if err := s.Commit(t.Context(), name, "key"); err != nil {
+			t.Fatal(err)
+		}
+		parent = name
+	}
+	if made := directories(t, s); len(made) != 1 {
+		t.Errorf("there are the directories %q", made)
+	}
+	mounts, err := s.View(t.Context(), "view", "alias of alias")
+	same(t, tree(t, mounts, err), map[string]string{"a": "1"})
+	child := prepare(t, s, "child", "alias of alias")
+	put(t, child, map[string]string{"a": "2"})
+	same(t, tree(t, mounts, nil), map[string]string{"a": "1"})
+	if err := s.Cleanup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, child, map[string]string{"a": "2"})
+	for _, key := range []string{"view", "child", "alias of alias", "alias", "base"} {
+		if err := s.Remove(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // What crashes and removals leave goes away, and nothing else.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()

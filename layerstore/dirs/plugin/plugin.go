@@ -1,5 +1,5 @@
 // Package plugin registers the snapshotter and the differ of directories with
-// containerd, both under the name [ID].
+// containerd, both under the name [dirs.Name].
 package plugin
 
 import (
@@ -12,13 +12,10 @@ import (
 	"slipway/layerstore/dirs"
 )
 
-// ID is the name of both plugins.
-const ID = "dirs"
-
 func init() {
 	registry.Register(&plugin.Registration{
 		Type: plugins.SnapshotPlugin,
-		ID:   ID,
+		ID:   dirs.Name,
 		InitFn: func(ic *plugin.InitContext) (any, error) {
 			ic.Meta.Platforms = append(ic.Meta.Platforms, platforms.DefaultSpec())
 			return dirs.New(ic.Context, ic.Properties[plugins.PropertyRootDir], nil)
@@ -26,7 +23,7 @@ func init() {
 	})
 	registry.Register(&plugin.Registration{
 		Type:     plugins.DiffPlugin,
-		ID:       ID,
+		ID:       dirs.Name,
 		Requires: []plugin.Type{plugins.MetadataPlugin},
 		InitFn: func(ic *plugin.InitContext) (any, error) {
 			db, err := ic.GetSingle(plugins.MetadataPlugin)

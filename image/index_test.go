@@ -34,7 +34,7 @@ func platformArchive(t *testing.T, withOther bool) (archive []byte, index digest
 	var manifests []ocispec.Descriptor
 	for _, platform := range []ocispec.Platform{platforms.DefaultSpec(), {OS: "linux", Architecture: "s390x"}} {
 		present := withOther || len(manifests) == 0
-		layer := tarOf(t, entry{name: "arch", content: platform.Architecture})
+		layer := layerOf(t, entry{name: "arch", content: platform.Architecture})
 		var spec Spec
 		spec.Platform, spec.RootFS.Type = platform, "layers"
 		spec.RootFS.DiffIDs = []digest.Digest{digest.FromBytes(layer)}

@@ -26,7 +26,6 @@ import (
 	// What an image store needs, and nothing that registers itself with the
 	// process: a test runs several containerds.
 	_ "github.com/containerd/containerd/v2/plugins/content/local/plugin"
-	_ "github.com/containerd/containerd/v2/plugins/diff/walking/plugin"
 	_ "github.com/containerd/containerd/v2/plugins/events"
 	_ "github.com/containerd/containerd/v2/plugins/gc"
 	_ "github.com/containerd/containerd/v2/plugins/leases"
@@ -36,7 +35,8 @@ import (
 	_ "github.com/containerd/containerd/v2/plugins/services/diff"
 	_ "github.com/containerd/containerd/v2/plugins/services/images"
 	_ "github.com/containerd/containerd/v2/plugins/services/snapshots"
-	_ "github.com/containerd/containerd/v2/plugins/snapshots/overlay/plugin"
+
+	_ "slipway/layerstore/dirs/plugin"
 )
 
 const testNamespace = "slipway-image-test"
@@ -77,12 +77,15 @@ func init() { //nolint:gochecknoinits // how containerd learns of a plugin
 
 // startContainerd runs containerd's server in this process until the test ends
 // or the returned function is called.
-func startContainerd(tb testing.TB, root, state string) (*containerd.Client, func()) {
+func startContainerd(tb testing.TB, root, state, differ string) (*containerd.Client, func()) {
 	tb.Helper()
 	ctx, cancel := context.WithCancelCause(testContext(context.WithoutCancel(tb.Context())))
 	config := &srvconfig.Config{
 		Version: 3, Root: root, State: state,
-		Plugins: map[string]any{"io.containerd.snapshotter.v1.overlayfs": map[string]any{"async_remove": true}},
+		Plugins: map[string]any{
+			"io.containerd.snapshotter.v1.overlayfs": map[string]any{"async_remove": true},
+			"io.containerd.service.v1.diff-service":  map[string]any{"default": []string{differ}},
+		},
 	}
 	if err := server.CreateTopLevelDirectories(config); err != nil {
 		tb.Fatal(err)

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"slipway/clonefs"
+	"slipway/layerstore"
+	"slipway/layerstore/dirs"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -33,7 +35,7 @@ type engine struct {
 
 func newEngine(t *testing.T, change ...func(*Config)) *engine {
 	t.Helper()
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && layerstore.Snapshotter != dirs.Name {
 		t.Skip("needs root for overlayfs")
 	}
 	return openEngine(t, t.TempDir(), change...)
@@ -43,15 +45,18 @@ func openEngine(tb testing.TB, dir string, change ...func(*Config)) *engine {
 	tb.Helper()
 	ctx := testContext(tb.Context())
 	e := &engine{ctx: ctx, root: filepath.Join(dir, "root"), events: &recorder{}}
-	client, stop := startContainerd(tb, e.root, filepath.Join(dir, "state"))
-	e.stop = stop
 	cfg := Config{
-		Client: client, Root: e.root, Events: e.events, Flatten: flattenByClone,
+		Snapshotter: layerstore.Snapshotter, Root: e.root, Events: e.events, Flatten: flattenByClone,
 		Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)),
 	}
 	for _, c := range change {
 		c(&cfg)
 	}
+	differ := dirs.Name
+	if cfg.Snapshotter != dirs.Name {
+		differ = "walking"
+	}
+	cfg.Client, e.stop = startContainerd(tb, e.root, filepath.Join(dir, "state"), differ)
 	var err error
 	if e.Manager, err = New(cfg); err != nil {
 		tb.Fatal(err)
@@ -229,4 +234,29 @@ func (e *engine) id(t *testing.T, ref string) digest.Digest {
 		t.Fatal(err)
 	}
 	return image.ID
+}
+
+func (e *engine) awkward(t *testing.T, parent *Image, ref string) *Image {
+	t.Helper()
+	image, err := e.Commit(e.ctx, CommitRequest{Parent: parent, Config: parent.Spec.Config, Ref: ref, Fill: awkward})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// layerOf returns the archive of a layer for this system.
+func layerOf(t *testing.T, entries ...entry) []byte {
+	t.Helper()
+	plain := tarOf(t, entries...)
+	if !isWhole(layerstore.Snapshotter) {
+		return plain
+	}
+	wrapped := dirs.Wrap(bytes.NewReader(plain))
+	defer wrapped.Close()
+	layer, err := io.ReadAll(wrapped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layer
 }
