@@ -126,3 +126,21 @@ func (o *object) report(port windows.Handle) error {
 	}
 	return nil
 }
+
+// Terminate ends the processes of the job of that name. A job that is not there, or is empty, is
+// errdefs.ErrNotFound.
+func Terminate(name string, code uint32) error {
+	o, err := openObject(name)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	info, err := o.accounting()
+	if err != nil {
+		return err
+	}
+	if info.basic.active == 0 {
+		return fmt.Errorf("job %s is empty: %w", name, errdefs.ErrNotFound)
+	}
+	return o.terminate(code)
+}

@@ -63,7 +63,7 @@ type basicAccounting struct {
 	userTime, kernelTime int64
 	_, _                 int64  // the same of this period
 	_                    uint32 // page faults
-	processes, active, _ uint32 // ever, now, ended at a limit
+	_, active, _         uint32 // processes ever, now, ended at a limit
 }
 
 // ioCounters is IO_COUNTERS.
