@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
@@ -55,36 +53,6 @@ func filterBool(filters Filters, name string) (value, given bool, err error) {
 		return false, true, nil
 	}
 	return false, false, invalidFilter(name, values)
-}
-
-// filterUntil reads a moment: a time stamp, or how long ago it was. The zero
-// time stands for no filter.
-func filterUntil(filters Filters, now time.Time) (time.Time, error) {
-	values := filterValues(filters, "until")
-	switch len(values) {
-	case 0:
-		return time.Time{}, nil
-	case 1:
-	default:
-		return time.Time{}, errdefs.ErrInvalidArgument.WithMessage("more than one until filter specified")
-	}
-	value := values[0]
-	if ago, err := time.ParseDuration(value); err == nil {
-		return now.Add(-ago), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"} {
-		if at, err := time.ParseInLocation(layout, value, now.Location()); err == nil {
-			return at, nil
-		}
-	}
-	seconds, fraction, _ := strings.Cut(value, ".")
-	if sec, err := strconv.ParseInt(seconds, 10, 64); err == nil {
-		nsec, err := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
-		if err == nil {
-			return time.Unix(sec, nsec), nil
-		}
-	}
-	return time.Time{}, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("failed to parse time value %q", value))
 }
 
 // labelFilter matches a map of labels against values "key" and "key=value", all

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"slipway/internal/moment"
+
 	"github.com/containerd/errdefs"
 	mobyimage "github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
@@ -157,7 +159,7 @@ func (m *Manager) newSelection(ctx context.Context, filters Filters, known ...st
 	if given {
 		s.dangling = &value
 	}
-	if s.until, err = filterUntil(filters, time.Now()); err != nil {
+	if s.until, err = moment.Until(filters, time.Now()); err != nil {
 		return nil, err
 	}
 	if s.before, err = m.createdTimes(ctx, filterValues(filters, "before")); err != nil {
