@@ -153,17 +153,7 @@ func (n networks) Inspect(_ context.Context, ref string) (mobynetwork.Inspect, e
 }
 
 func (n networks) List(_ context.Context, filters api.Filters) ([]mobynetwork.Summary, error) {
-	list := []mobynetwork.Summary{}
-	for _, i := range n.Manager.List() {
-		ok, err := matchNetwork(i, filters)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			list = append(list, mobynetwork.Summary{Network: i.Network})
-		}
-	}
-	return list, nil
+	return n.Manager.List(filters)
 }
 
 func (networks) Connect(context.Context, string, mobynetwork.ConnectRequest) error {

@@ -2,15 +2,10 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"slipway/api"
-
-	"github.com/containerd/errdefs"
-	mobynetwork "github.com/moby/moby/api/types/network"
 )
 
 // check compares the records with what is there. Containers that something is
@@ -72,58 +67,4 @@ func (d *Daemon) compare(ctx context.Context, busy []string) ([]api.Problem, err
 		return nil, err
 	}
 	return problems, nil
-}
-
-// matchNetwork tells whether a network passes the filters of `docker network ls`.
-func matchNetwork(n mobynetwork.Inspect, filters api.Filters) (bool, error) {
-	for name, values := range filters {
-		var ok bool
-		for value := range values {
-			match, err := matchNetworkFilter(n, name, value)
-			if err != nil {
-				return false, err
-			}
-			if name == "label" && !match {
-				return false, nil // all labels count, else one value is enough
-			}
-			ok = ok || match
-		}
-		if len(values) > 0 && !ok {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-func matchNetworkFilter(n mobynetwork.Inspect, name, value string) (bool, error) {
-	predefined := slices.Contains([]string{"bridge", "host", "none"}, n.Name)
-	switch name {
-	case "id":
-		return strings.HasPrefix(n.ID, value), nil
-	case "name":
-		return strings.Contains(n.Name, value), nil
-	case "driver":
-		return n.Driver == value, nil
-	case "scope":
-		return n.Scope == value, nil
-	case "label":
-		key, want, hasValue := strings.Cut(value, "=")
-		got, ok := n.Labels[key]
-		return ok && (!hasValue || got == want), nil
-	case "type":
-		switch value {
-		case "builtin":
-			return predefined, nil
-		case "custom":
-			return !predefined, nil
-		}
-		return false, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid filter: 'type'='%s'", value))
-	case "dangling":
-		want, err := strconv.ParseBool(value)
-		if err != nil {
-			return false, errdefs.ErrInvalidArgument.WithMessage("invalid filter 'dangling=" + value + "'")
-		}
-		return want == (!predefined && len(n.Containers) == 0), nil
-	}
-	return false, errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid filter '%s'", name))
 }

@@ -10,11 +10,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"slipway/network/dns"
 )
 
 // The host's resolver configuration, and the one with the real servers where
 // systemd-resolved puts its own address into the first.
-const (
+var (
 	resolvConfPath    = "/etc/resolv.conf"
 	systemdResolvPath = "/run/systemd/resolve/resolv.conf"
 )
@@ -42,16 +44,52 @@ func HostsFile(hostname, domain string, addrs []netip.Addr, extra []string) ([]b
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", addr, name)
 	}
+	for _, addr := range addrs {
+		if addr.IsValid() && hostname != "" {
+			b.WriteString(HostsLine(addr, hostname, domain))
+		}
+	}
+	return b.Bytes(), nil
+}
+
+// HostsLine is the line of one of the container's own addresses in /etc/hosts.
+func HostsLine(addr netip.Addr, hostname, domain string) string {
 	names := hostname
 	if domain != "" {
 		names = hostname + "." + domain + " " + hostname
 	}
-	for _, addr := range addrs {
-		if addr.IsValid() && hostname != "" {
-			fmt.Fprintf(&b, "%s\t%s\n", addr, names)
+	return fmt.Sprintf("%s\t%s\n", addr, names)
+}
+
+// ResolverConf is the content of /etc/resolv.conf for a container that has a name
+// server of its own. Each of search and options, if not empty, replaces what the
+// host's file says; a search of "." means none. servers, which a user has named
+// for what the networks do not know, is only a comment, as are the host's otherwise.
+//
+// Without an ndots option, names without a dot would be asked for with the search
+// domains first: 0 has them looked up as they are.
+func ResolverConf(host []byte, servers, search, options []string) []byte {
+	conf := parseResolv(host)
+	conf.servers = []string{dns.Address}
+	conf.replace(search, options)
+	if !slices.ContainsFunc(conf.options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		conf.options = append(slices.Clone(conf.options), "ndots:0")
+	}
+	others := slices.Clone(servers)
+	if len(others) == 0 {
+		for _, addr := range nameservers(host) {
+			name := addr.String()
+			if addr.IsLoopback() {
+				name = "host(" + name + ")"
+			}
+			others = append(others, name)
 		}
 	}
-	return b.Bytes(), nil
+	var b bytes.Buffer
+	b.WriteString("# Written by Slipway, which leaves the file alone once it has been edited.\n\n")
+	conf.write(&b)
+	fmt.Fprintf(&b, "\n# ExtServers: [%s]\n", strings.Join(others, " "))
+	return b.Bytes()
 }
 
 // HostResolvConf reads what ResolvConf needs of the host. A file that does not
@@ -69,9 +107,9 @@ func HostResolvConf() (host, resolved []byte, err error) {
 // ResolvConf is the content of a container's /etc/resolv.conf. It is the host's,
 // without name servers on the host's loopback, which a container cannot reach: if
 // none other is left there, those of systemd-resolved's own file are taken, and
-// failing that Docker's defaults. Each of dns, search and options, if not empty,
+// failing that Docker's defaults. Each of servers, search and options, if not empty,
 // replaces what the host says; a search of "." means none.
-func ResolvConf(host, resolved []byte, dns, search, options []string) []byte {
+func ResolvConf(host, resolved []byte, servers, search, options []string) []byte {
 	conf := parseResolv(host)
 	if len(conf.servers) == 0 {
 		conf.servers = parseResolv(resolved).servers
@@ -79,32 +117,54 @@ func ResolvConf(host, resolved []byte, dns, search, options []string) []byte {
 	if len(conf.servers) == 0 {
 		conf.servers = fallbackServers
 	}
-	if len(dns) > 0 {
-		conf.servers = dns
+	if len(servers) > 0 {
+		conf.servers = servers
 	}
-	if len(search) > 0 {
-		conf.search = slices.DeleteFunc(slices.Clone(search), func(s string) bool { return s == "." })
-	}
-	if len(options) > 0 {
-		conf.options = options
-	}
+	conf.replace(search, options)
 	var b bytes.Buffer
-	for _, s := range conf.servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	if len(conf.search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(conf.search, " "))
-	}
-	if len(conf.options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(conf.options, " "))
-	}
+	conf.write(&b)
 	return b.Bytes()
+}
+
+// nameservers are all servers of a resolver configuration.
+func nameservers(data []byte) []netip.Addr {
+	var addrs []netip.Addr
+	for line := range bytes.Lines(data) {
+		if fields := strings.Fields(string(line)); len(fields) > 1 && fields[0] == "nameserver" {
+			if addr, err := netip.ParseAddr(fields[1]); err == nil {
+				addrs = append(addrs, addr.Unmap())
+			}
+		}
+	}
+	return addrs
 }
 
 type resolvConf struct {
 	servers []string // reachable from another network namespace
 	search  []string
 	options []string
+}
+
+// replace puts in what a user has asked for instead.
+func (c *resolvConf) replace(search, options []string) {
+	if len(search) > 0 {
+		c.search = slices.DeleteFunc(slices.Clone(search), func(s string) bool { return s == "." })
+	}
+	if len(options) > 0 {
+		c.options = options
+	}
+}
+
+func (c *resolvConf) write(b *bytes.Buffer) {
+	for _, s := range c.servers {
+		fmt.Fprintf(b, "nameserver %s\n", s)
+	}
+	if len(c.search) > 0 {
+		fmt.Fprintf(b, "search %s\n", strings.Join(c.search, " "))
+	}
+	if len(c.options) > 0 {
+		fmt.Fprintf(b, "options %s\n", strings.Join(c.options, " "))
+	}
 }
 
 func parseResolv(data []byte) resolvConf {

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,6 +19,7 @@ import (
 	mobynetwork "github.com/moby/moby/api/types/network"
 
 	"slipway/internal/keylock"
+	"slipway/network/dns"
 	"slipway/network/firewall"
 	"slipway/network/hostport"
 	"slipway/network/ipam"
@@ -43,8 +46,11 @@ type Manager struct {
 	names     map[string]string                  // name → ID, also of networks in the making
 	making    map[string]networkRecord           // by ID, networks whose name, bridge and subnet are taken but which are not there yet
 	sandboxes map[string]sandboxRecord           // by container ID
+	zones     map[string]*zone                   // by network ID
+	resolvers map[string]*dns.Server             // by container ID
 	reserved  map[string][]*hostport.Reservation // by endpoint ID
-	claims    []io.Closer                        // bridges that are this daemon's alone
+	pruning   bool
+	claims    []io.Closer // bridges that are this daemon's alone
 }
 
 // networkState is a network in memory; the record in it is immutable.
@@ -77,6 +83,7 @@ func New(_ context.Context, cfg Config) (*Manager, error) {
 	m := &Manager{
 		cfg: cfg, defaults: wanted, platform: p, locks: keylock.New(), log: cfg.Logger,
 		networks: map[string]*networkState{}, names: map[string]string{}, making: map[string]networkRecord{},
+		zones: map[string]*zone{}, resolvers: map[string]*dns.Server{},
 		sandboxes: map[string]sandboxRecord{}, reserved: map[string][]*hostport.Reservation{},
 	}
 	if err := m.claimBridge(cfg.BridgeName); err != nil {
@@ -131,6 +138,7 @@ func (m *Manager) load() (err error) {
 		if s.Version != recordVersion {
 			return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("network endpoints of %s were recorded in form %d, which this version does not know", s.ID, s.Version))
 		}
+		m.index(s)
 		for _, e := range s.Endpoints {
 			if err := m.leaseAgain(e); err != nil {
 				return err
@@ -234,19 +242,28 @@ func (m *Manager) storeSandbox(s sandboxRecord) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.unindex(m.sandboxes[s.ID])
 	if len(s.Endpoints) == 0 {
 		delete(m.sandboxes, s.ID)
 	} else {
 		m.sandboxes[s.ID] = s
+		m.index(s)
 	}
 	return nil
 }
 
 // Close waits for what is being removed in the background and lets go of the
-// reserved ports of the host and of the bridge. Containers stay connected, and the
-// next daemon's Restore takes them over.
+// reserved ports of the host and of the bridge, and stops answering name queries.
+// Containers stay connected, and the next daemon's Restore takes them over.
 func (m *Manager) Close() error {
-	errs := []error{m.awaitRemovals(context.Background())}
+	ctx := context.Background()
+	errs := []error{m.awaitRemovals(ctx)}
+	m.mu.Lock()
+	resolving := slices.Collect(maps.Keys(m.resolvers))
+	m.mu.Unlock()
+	for _, id := range resolving {
+		m.stopResolver(ctx, id)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, reservations := range m.reserved {

@@ -230,8 +230,8 @@ func TestCreateRefuses(t *testing.T) {
 		_, _, err := d.Create(t.Context(), test.req)
 		wantError(t, err, test.class, test.text)
 	}
-	if n := len(d.List()); n != 4 {
-		t.Errorf("%d networks are left, want 4", n)
+	if all, err := d.List(nil); err != nil || len(all) != 4 {
+		t.Errorf("%d networks are left, want 4: %v", len(all), err)
 	}
 	wantNoLeaks(t, d)
 }
@@ -343,6 +343,79 @@ func TestDisconnectHandsOver(t *testing.T) {
 	wantBlocked(t, outside, "10.99.0.1:8080")
 	d.guest("next", publish("8080:80/tcp"))
 	wantNoLeaks(t, d, id("web"), id("next"))
+}
+
+// The endpoint with the highest priority, and among equals that of the first
+// network by name, has the default route and the published ports, whatever the
+// order in which they were connected.
+func TestConnectTakesOver(t *testing.T) {
+	d := newDaemon(t, nil)
+	outside := neighbour(t)
+	for _, name := range []string{"aa", "zz"} {
+		must1(t)(d.Create(t.Context(), mobynetwork.CreateRequest{Name: name}))
+	}
+	join := func(network string, priority int) Endpoint {
+		return d.guest("web", func(r *EndpointRequest) {
+			r.Network, r.GwPriority, r.Ports = network, priority, portMap("8080:80/tcp", "8053:53/udp")
+		})
+	}
+	gateway := func() string {
+		t.Helper()
+		via, err := in(t, d.ns("web"), func() (string, error) {
+			routes, err := netlink.RouteGet(net.IPv4(10, 99, 0, 2))
+			if err != nil || len(routes) != 1 {
+				return "", fmt.Errorf("%d routes: %w", len(routes), err)
+			}
+			all, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_DST)
+			if len(all) != 1 {
+				return "", fmt.Errorf("%d default routes", len(all))
+			}
+			return routes[0].Gw.String(), err
+		})
+		must(t, err)
+		return via
+	}
+	check := func(want Endpoint) {
+		t.Helper()
+		if got := gateway(); got != want.Gateway.String() {
+			t.Errorf("default route by %s, want %s of %s", got, want.Gateway, want.NetworkName)
+		}
+		wantReach(t, outside, "10.99.0.1:8080", "web")
+		wantReach(t, "", "127.0.0.1:8080", "web")
+		for _, e := range d.Endpoints(id("web")) {
+			if has := len(e.Ports) > 0; has != (e.NetworkName == want.NetworkName) || e.Primary != has {
+				t.Errorf("%s: primary %v, ports %v", e.NetworkName, e.Primary, e.Ports)
+			}
+		}
+		wantNoLeaks(t, d, id("web"))
+	}
+	bridge := join("bridge", 0)
+	serve(t, d.ns("web"), "web", "80")
+	check(bridge)
+	first := join("aa", 0)
+	check(first)
+	preferred := join("zz", 5)
+	check(preferred)
+	d.crash()
+	d.open()
+	d.restore(id("web"))
+	check(preferred)
+	must(t, d.Disconnect(t.Context(), id("web"), "bridge"))
+	check(preferred)
+	must(t, d.Disconnect(t.Context(), id("web"), "zz"))
+	check(first)
+	bridge = join("bridge", 1)
+	check(bridge)
+
+	// A connection that fails leaves the old one as it was.
+	must1(t)(d.Create(t.Context(), mobynetwork.CreateRequest{Name: "broken"}))
+	broken, err := d.lookup("broken")
+	must(t, err)
+	must(t, d.platform.RemoveBridge(t.Context(), broken.Bridge))
+	if _, err := d.tryGuest("web", func(r *EndpointRequest) { r.Network, r.GwPriority = "broken", 9 }); err == nil {
+		t.Error("connected to a network without a bridge")
+	}
+	check(bridge)
 }
 
 func TestRestoreAfterKill(t *testing.T) {

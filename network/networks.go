@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -125,21 +126,28 @@ func (n networkRecord) bridge() bridge.Bridge {
 	return bridge.Bridge{Name: n.Bridge, Address: netip.PrefixFrom(n.Gateway, n.Subnet.Bits()), MTU: n.MTU}
 }
 
-// List returns all networks, in order of creation.
-func (m *Manager) List() []mobynetwork.Inspect {
+// List returns the networks that pass the filters of `docker network ls`, in order
+// of creation.
+func (m *Manager) List(filters Filters) ([]mobynetwork.Summary, error) {
+	if err := checkFilters(filters, listFilters); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	networks := slices.SortedFunc(maps.Values(m.networks), func(a, b *networkState) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
+	all := []mobynetwork.Summary{}
+	for _, n := range m.inOrder() {
+		if shown := m.inspect(n); matches(shown, filters, listFilters) {
+			all = append(all, mobynetwork.Summary{Network: shown.Network})
 		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	all := make([]mobynetwork.Inspect, len(networks))
-	for i, n := range networks {
-		all[i] = m.inspect(n)
 	}
-	return all
+	return all, nil
+}
+
+// inOrder are the networks in order of creation; m.mu is held.
+func (m *Manager) inOrder() []*networkState {
+	return slices.SortedFunc(maps.Values(m.networks), func(a, b *networkState) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Name, b.Name))
+	})
 }
 
 // Get returns one network, by name, ID or a unique prefix of an ID.
@@ -151,6 +159,15 @@ func (m *Manager) Get(ref string) (mobynetwork.Inspect, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.inspect(n), nil
+}
+
+// Resolve returns the name and the driver of a network.
+func (m *Manager) Resolve(ref string) (name, driver string, err error) {
+	n, err := m.lookup(ref)
+	if err != nil {
+		return "", "", err
+	}
+	return n.Name, n.Driver, nil
 }
 
 // inspect requires m.mu.
@@ -187,7 +204,7 @@ func nonNil(labels map[string]string) map[string]string {
 }
 
 // Remove deletes a network that no sandbox is connected to.
-func (m *Manager) Remove(ctx context.Context, ref string) (err error) {
+func (m *Manager) Remove(ctx context.Context, ref string) error {
 	n, err := m.lookup(ref)
 	if err != nil {
 		return err
@@ -200,6 +217,11 @@ func (m *Manager) Remove(ctx context.Context, ref string) (err error) {
 		return err
 	}
 	defer unlock()
+	return m.removeLocked(ctx, n)
+}
+
+// removeLocked deletes a network whose lock is held.
+func (m *Manager) removeLocked(ctx context.Context, n *networkState) (err error) {
 	if _, err := m.lookup(n.ID); err != nil {
 		return err // somebody was faster
 	}
@@ -245,8 +267,10 @@ func (m *Manager) refuseActive(n *networkState) error {
 		"error while removing network: network %s has active endpoints (%s)", n.Name, strings.Join(active, ", ")))
 }
 
-func (n networkRecord) predefined() bool {
-	switch n.Name {
+func (n networkRecord) predefined() bool { return predefined(n.Name) }
+
+func predefined(name string) bool {
+	switch name {
 	case mobynetwork.NetworkBridge, mobynetwork.NetworkHost, mobynetwork.NetworkNone:
 		return true
 	}

@@ -31,6 +31,9 @@ type sandboxes interface {
 	CreateSandbox(ctx context.Context, id string) (path string, err error)
 	DeleteSandbox(ctx context.Context, id string) error
 	SandboxPath(id string) string
+	// Enter runs f on a thread of its own in the sandbox's namespace, and returns
+	// its error. Sockets that f opens belong to the sandbox.
+	Enter(id string, f func() error) error
 }
 
 // filter is the firewall. Each method is one transaction.

@@ -94,7 +94,7 @@ func (m *Manager) dropSandbox(ctx context.Context, s sandboxRecord) error {
 	if err := m.storeSandbox(sandboxRecord{Version: recordVersion, ID: s.ID}); err != nil {
 		return err
 	}
-	m.release(ctx, s.Endpoints, "")
+	m.release(ctx, s.Endpoints)
 	return nil
 }
 
@@ -113,6 +113,10 @@ func (m *Manager) restoreSandbox(ctx context.Context, s sandboxRecord) {
 			m.log.ErrorContext(ctx, "a network connection could not be restored",
 				slog.String("container", s.ID), slog.String("network", e.NetworkName), logError(err))
 		}
+	}
+	failpoint.Hit("network.restore.resolver")
+	if err := m.ensureResolver(ctx, s); err != nil {
+		m.log.ErrorContext(ctx, "a container finds no names, because its name server could not be restored", slog.String("container", s.ID), logError(err))
 	}
 }
 

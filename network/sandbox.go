@@ -80,22 +80,32 @@ func (m *Manager) Disconnect(ctx context.Context, sandboxID, network string) err
 	if err := m.takeDown(ctx, e); err != nil {
 		return err
 	}
-	after := s.without(e.ID)
-	heir, inherits := after.heir(e, m.internal)
-	if inherits {
-		after = after.with(heir)
-	}
+	old, _ := s.primary()
+	after := s.without(e.ID).elect(old.Ports, m.internal)
+	heir, inherits := after.primary()
+	inherits = inherits && heir.ID != old.ID
 	failpoint.Hit("network.disconnect.record")
 	if err := m.storeSandbox(after); err != nil {
 		return err
 	}
 	failpoint.Hit("network.disconnect.recorded")
-	m.release(ctx, []Endpoint{e}, heir.ID)
+	if inherits {
+		m.moveReservations(old.ID, heir.ID)
+	}
+	m.release(ctx, []Endpoint{e})
 	m.publish(mobyevents.ActionDisconnect, n, sandboxID)
 	if inherits {
 		return m.bringUp(ctx, after, heir)
 	}
 	return nil
+}
+
+// Disconnected publishes that a container without a sandbox has left a network,
+// which only its record knew.
+func (m *Manager) Disconnected(id, network string) {
+	if n, err := m.lookup(network); err == nil {
+		m.publish(mobyevents.ActionDisconnect, n, id)
+	}
 }
 
 // DeleteSandbox takes the sandbox off all networks and removes its namespace. It
@@ -112,6 +122,7 @@ func (m *Manager) DeleteSandbox(ctx context.Context, id string) error {
 	if err := m.platform.Close(ctx, s.forwards()); err != nil {
 		return err
 	}
+	m.stopResolver(ctx, id)
 	failpoint.Hit("network.sandbox.delete")
 	if err := m.platform.DeleteSandbox(ctx, id); err != nil {
 		return err
@@ -129,7 +140,7 @@ func (m *Manager) DeleteSandbox(ctx context.Context, id string) error {
 		return err
 	}
 	failpoint.Hit("network.sandbox.forgotten")
-	m.release(ctx, s.Endpoints, "")
+	m.release(ctx, s.Endpoints)
 	for _, e := range s.Endpoints {
 		if n, err := m.lookup(e.NetworkID); err == nil {
 			m.publish(mobyevents.ActionDisconnect, n, id)
@@ -181,9 +192,8 @@ func (m *Manager) takeDown(ctx context.Context, e Endpoint) error {
 	return nil
 }
 
-// release gives the leases of removed endpoints back. The host ports go to the
-// heir, if there is one.
-func (m *Manager) release(ctx context.Context, endpoints []Endpoint, heir string) {
+// release gives the leases of removed endpoints back.
+func (m *Manager) release(ctx context.Context, endpoints []Endpoint) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range endpoints {
@@ -192,26 +202,10 @@ func (m *Manager) release(ctx context.Context, endpoints []Endpoint, heir string
 		}
 		ports := m.reserved[e.ID]
 		delete(m.reserved, e.ID)
-		if heir != "" {
-			m.reserved[heir] = append(m.reserved[heir], ports...)
-		} else if err := closeAll(ports); err != nil {
+		if err := closeAll(ports); err != nil {
 			m.log.WarnContext(ctx, "a reserved port could not be closed", logError(err))
 		}
 	}
-}
-
-// heir is the endpoint that takes over from the primary one that is gone.
-func (r sandboxRecord) heir(gone Endpoint, internal func(networkID string) bool) (Endpoint, bool) {
-	if !gone.Primary {
-		return Endpoint{}, false
-	}
-	for _, e := range r.Endpoints {
-		if e.Interface != "" && !internal(e.NetworkID) {
-			e.Primary, e.Ports = true, gone.Ports
-			return e, true
-		}
-	}
-	return Endpoint{}, false
 }
 
 func (m *Manager) internal(networkID string) bool {
@@ -238,7 +232,8 @@ func (m *Manager) bringUp(ctx context.Context, s sandboxRecord, e Endpoint) erro
 	return m.platform.Open(ctx, e.forwards())
 }
 
-// Rename changes the name that inspecting the networks shows for a container.
+// Rename changes the name of a container under which others on its networks find
+// it, and which inspecting the networks shows. Having it already is no error.
 func (m *Manager) Rename(ctx context.Context, sandboxID, containerName string) error {
 	unlock, err := m.locks.Lock(ctx, sandboxKey(sandboxID))
 	if err != nil {
@@ -246,10 +241,11 @@ func (m *Manager) Rename(ctx context.Context, sandboxID, containerName string) e
 	}
 	defer unlock()
 	s := m.sandbox(sandboxID)
-	if len(s.Endpoints) == 0 {
-		return nil
-	}
+	changed := false
 	for _, e := range s.Endpoints {
+		if e.ContainerName == containerName {
+			continue
+		}
 		for i, name := range e.DNSNames {
 			if name == e.ContainerName {
 				e.DNSNames = slices.Clone(e.DNSNames)
@@ -257,7 +253,10 @@ func (m *Manager) Rename(ctx context.Context, sandboxID, containerName string) e
 			}
 		}
 		e.ContainerName = containerName
-		s = s.with(e)
+		s, changed = s.with(e), true
+	}
+	if !changed {
+		return nil
 	}
 	return m.storeSandbox(s)
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -51,9 +52,17 @@ type EndpointRequest struct {
 	MAC           mobynetwork.HardwareAddr // derived from the address if empty
 	IPv4          netip.Addr               // the next free one if not valid
 	Aliases       []string
-	Ports         mobynetwork.PortMap // ports to publish
-	Exposed       mobynetwork.PortSet // ports to show, and to publish if PublishAll
-	PublishAll    bool
+	// Links are other members of the network, "name" or "name:alias", that only
+	// this sandbox knows by the alias.
+	Links []string
+	// GwPriority decides which endpoint is the sandbox's way to the world.
+	GwPriority int
+	// DNS are the servers that are asked for names which no network knows; the
+	// host's if empty.
+	DNS        []netip.Addr
+	Ports      mobynetwork.PortMap // ports to publish
+	Exposed    mobynetwork.PortSet // ports to show, and to publish if PublishAll
+	PublishAll bool
 	// Gate reserves the published ports but redirects nothing until OpenPorts.
 	Gate bool
 }
@@ -74,6 +83,9 @@ type Endpoint struct {
 	MAC       mobynetwork.HardwareAddr `json:",omitempty"`
 	Aliases   []string                 `json:",omitempty"`
 	DNSNames  []string                 `json:",omitempty"`
+	Links     []string                 `json:",omitempty"`
+	// GwPriority is compared with that of the sandbox's other endpoints; see Primary.
+	GwPriority int `json:",omitempty"`
 	// Primary is the sandbox's way to the world: it has the default route and the
 	// published ports.
 	Primary bool `json:",omitempty"`
@@ -91,6 +103,7 @@ func (e Endpoint) Settings() *mobynetwork.EndpointSettings {
 		MacAddress: slices.Clone(e.MAC),
 		Aliases:    slices.Clone(e.Aliases),
 		DNSNames:   slices.Clone(e.DNSNames),
+		GwPriority: e.GwPriority,
 	}
 	if e.Address.IsValid() {
 		s.IPPrefixLen = e.Address.Bits()
@@ -130,7 +143,8 @@ type networkRecord struct {
 type sandboxRecord struct {
 	Version   int
 	ID        string
-	Gated     bool `json:",omitempty"`
+	Gated     bool         `json:",omitempty"`
+	DNS       []netip.Addr `json:",omitempty"` // asked for names that no network knows; empty for the host's servers
 	Endpoints []Endpoint
 }
 
@@ -167,6 +181,36 @@ func (r sandboxRecord) primary() (Endpoint, bool) {
 		}
 	}
 	return Endpoint{}, false
+}
+
+// elect returns a copy in which the endpoint is primary that Docker would choose:
+// on a network with a way to the world, of the highest priority, and among equals
+// the first by the network's name. It has the published ports.
+func (r sandboxRecord) elect(ports mobynetwork.PortMap, internal func(networkID string) bool) sandboxRecord {
+	best := -1
+	for i, e := range r.Endpoints {
+		if e.Interface == "" || internal(e.NetworkID) {
+			continue
+		}
+		if best < 0 || compareGateways(e, r.Endpoints[best]) < 0 {
+			best = i
+		}
+	}
+	r.Endpoints = slices.Clone(r.Endpoints)
+	for i := range r.Endpoints {
+		e := &r.Endpoints[i]
+		if e.Primary = i == best; e.Primary {
+			e.Ports = ports
+		} else {
+			e.Ports = nil
+		}
+	}
+	return r
+}
+
+// compareGateways orders endpoints as ways to the world, the best first.
+func compareGateways(a, b Endpoint) int {
+	return cmp.Or(cmp.Compare(b.GwPriority, a.GwPriority), cmp.Compare(a.NetworkName, b.NetworkName))
 }
 
 // tableName is the firewall table of the daemon with that bridge.

@@ -59,26 +59,14 @@ func (d *Driver) CreateSandbox(ctx context.Context, id string) (path string, err
 	return path, nil
 }
 
-// buildNamespace moves its own thread into a new namespace, sets that up and binds
-// it to path. The thread goes back afterwards, or dies with the goroutine: it must
-// never run anything else in the wrong namespace.
+// buildNamespace makes a new namespace, sets it up and binds it to path.
 func buildNamespace(path string) error {
-	runtime.LockOSThread()
-	home, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		runtime.UnlockOSThread()
-		return err
-	}
-	defer home.Close()
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		runtime.UnlockOSThread()
-		return fmt.Errorf("unshare: %w", err)
-	}
-	err = setUpNamespace(path)
-	if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
-		runtime.UnlockOSThread()
-	}
-	return err
+	return onOwnThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		return setUpNamespace(path)
+	})
 }
 
 func setUpNamespace(path string) error {
@@ -93,6 +81,44 @@ func setUpNamespace(path string) error {
 		return fmt.Errorf("binding to %s: %w", path, err)
 	}
 	return nil
+}
+
+// Enter runs f on a thread that is in the sandbox's network namespace, and returns
+// its error. What f starts on other threads, such as goroutines, is not in there.
+func (d *Driver) Enter(id string, f func() error) error {
+	ns, err := os.Open(d.SandboxPath(id))
+	if err != nil {
+		return fmt.Errorf("network namespace of %s: %w", id, err)
+	}
+	defer ns.Close()
+	done := make(chan error, 1)
+	go func() {
+		done <- onOwnThread(func() error {
+			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("entering the network namespace of %s: %w", id, err)
+			}
+			return f()
+		})
+	}()
+	return <-done
+}
+
+// onOwnThread runs f, which may move its thread into another network namespace.
+// The thread goes back afterwards, or dies with the goroutine: it must never run
+// anything else in the wrong namespace.
+func onOwnThread(f func() error) error {
+	runtime.LockOSThread()
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer home.Close()
+	err = f()
+	if unix.Setns(int(home.Fd()), unix.CLONE_NEWNET) == nil {
+		runtime.UnlockOSThread()
+	}
+	return err
 }
 
 // DeleteSandbox unpins the namespace, which the kernel then removes with all that
