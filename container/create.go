@@ -21,7 +21,6 @@ import (
 	"github.com/containerd/errdefs"
 	mobycontainer "github.com/moby/moby/api/types/container"
 	mobyevents "github.com/moby/moby/api/types/events"
-	mobynetwork "github.com/moby/moby/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -120,7 +119,7 @@ func (m *Manager) plan(req CreateRequest, img *image.Image) (*Record, []string, 
 		State: State{Status: mobycontainer.StateCreated},
 	}
 	if !cfg.NetworkDisabled {
-		if r.Networks, err = wantedNetworks(req.NetworkingConfig, host); err != nil {
+		if r.Networks, err = m.wantedNetworks(req.NetworkingConfig, host); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -154,7 +153,7 @@ func copyConfigs(req CreateRequest) (*mobycontainer.Config, *mobycontainer.HostC
 // setDefaults fills in what the daemon's configuration says.
 func (m *Manager) setDefaults(host *mobycontainer.HostConfig) {
 	if host.NetworkMode == "" || host.NetworkMode.IsDefault() {
-		host.NetworkMode = mobynetwork.NetworkBridge
+		host.NetworkMode = defaultNetworkMode
 	}
 	if host.LogConfig.Type == "" {
 		host.LogConfig.Type = m.cfg.Defaults.LogDriver
@@ -274,60 +273,6 @@ func mergeHealth(base, over *mobycontainer.HealthConfig) *mobycontainer.HealthCo
 // arguments is the whole argument list of the main process.
 func arguments(cfg *mobycontainer.Config) []string {
 	return append(slices.Clone(cfg.Entrypoint), cfg.Cmd...)
-}
-
-// wantedNetworks are the endpoints of the request by network: those of the
-// networking configuration, and the network mode's.
-func wantedNetworks(networking *mobynetwork.NetworkingConfig, host *mobycontainer.HostConfig) (map[string]*mobynetwork.EndpointSettings, error) {
-	mode := host.NetworkMode
-	if mode.IsContainer() {
-		return nil, errdefs.ErrNotImplemented.WithMessage("network mode \"container:\" is not supported yet")
-	}
-	wanted := map[string]*mobynetwork.EndpointSettings{}
-	if networking != nil {
-		for name, settings := range networking.EndpointsConfig {
-			if settings == nil {
-				settings = &mobynetwork.EndpointSettings{}
-			}
-			if name == mobynetwork.NetworkDefault {
-				name = mobynetwork.NetworkBridge
-			}
-			if err := refuseEndpoint(settings); err != nil {
-				return nil, err
-			}
-			wanted[name] = settings.Copy()
-		}
-	}
-	if name := mode.NetworkName(); wanted[name] == nil {
-		wanted[name] = &mobynetwork.EndpointSettings{}
-	}
-	if len(wanted) > 1 && (mode.IsHost() || mode.IsNone()) {
-		return nil, errdefs.ErrInvalidArgument.WithMessage("conflicting options: cannot attach both user-defined and non-user-defined network-modes")
-	}
-	return wanted, nil
-}
-
-// refuseEndpoint names the options of an endpoint that are not honoured yet.
-func refuseEndpoint(s *mobynetwork.EndpointSettings) error {
-	ipam := s.IPAMConfig
-	if ipam == nil {
-		ipam = &mobynetwork.EndpointIPAMConfig{}
-	}
-	for _, option := range []struct {
-		given bool
-		name  string
-	}{
-		{len(s.Links) > 0, "links between containers (Links)"},
-		{len(s.Aliases) > 0, "--network-alias (Aliases)"},
-		{ipam.IPv6Address.IsValid(), "--ip6 (IPAMConfig.IPv6Address)"},
-		{len(ipam.LinkLocalIPs) > 0, "--link-local-ip (IPAMConfig.LinkLocalIPs)"},
-		{len(s.DriverOpts) > 0, "driver-opt of a network (DriverOpts)"},
-	} {
-		if option.given {
-			return errdefs.ErrNotImplemented.WithMessage(option.name + " is not supported yet")
-		}
-	}
-	return nil
 }
 
 // mountsOf returns another container's mounts, for --volumes-from. That there is

@@ -85,6 +85,26 @@ func TestMergeHealth(t *testing.T) {
 	}
 }
 
+// knownNetworks has the default one and "a", whose ID begins with "1d".
+type knownNetworks struct{ Networks }
+
+func (knownNetworks) Resolve(ref string) (name, driver string, err error) {
+	switch ref {
+	case "default", "bridge":
+		return "bridge", "bridge", nil
+	case "a", "1d":
+		return "a", "bridge", nil
+	}
+	return "", "", errdefs.ErrNotFound
+}
+
+func (knownNetworks) CheckEndpoint(_ string, settings *mobynetwork.EndpointSettings) error {
+	if len(settings.Aliases) > 0 {
+		return errdefs.ErrInvalidArgument
+	}
+	return nil
+}
+
 func TestWantedNetworks(t *testing.T) {
 	endpoints := func(names ...string) *mobynetwork.NetworkingConfig {
 		n := &mobynetwork.NetworkingConfig{EndpointsConfig: map[string]*mobynetwork.EndpointSettings{}}
@@ -99,11 +119,17 @@ func TestWantedNetworks(t *testing.T) {
 		want       []string
 		refused    bool
 	}{
-		"default":                   {nil, "bridge", []string{"bridge"}, false},
-		"the default by its alias":  {endpoints("default"), "bridge", []string{"bridge"}, false},
-		"several":                   {endpoints("b", "a"), "a", []string{"a", "b"}, false},
-		"host":                      {nil, "host", []string{"host"}, false},
-		"none and another":          {endpoints("a"), "none", nil, true},
+		"default":                  {nil, "bridge", []string{"bridge"}, false},
+		"the default by its alias": {endpoints("default"), "bridge", []string{"bridge"}, false},
+		"several":                  {endpoints("b", "a"), "a", []string{"a", "b"}, false},
+		"host":                     {nil, "host", []string{"host"}, false},
+		"none and another":         {endpoints("a"), "none", nil, true},
+		"named by its ID":          {endpoints("1d"), "1d", []string{"a"}, false},
+		"the mode by its ID":       {nil, "1d", []string{"a"}, false},
+		"not the mode's":           {endpoints("b"), "a", []string{"b"}, false},
+		"one that is refused": {&mobynetwork.NetworkingConfig{EndpointsConfig: map[string]*mobynetwork.EndpointSettings{
+			"a": {Aliases: []string{"x"}},
+		}}, "a", nil, true},
 		"host and another":          {endpoints("a"), "host", nil, true},
 		"another container's":       {nil, "container:x", nil, true},
 		"the mode alone, user made": {nil, "a", []string{"a"}, false},
@@ -112,7 +138,8 @@ func TestWantedNetworks(t *testing.T) {
 			continue // a name like others there
 		}
 		t.Run(name, func(t *testing.T) {
-			got, err := wantedNetworks(tc.networking, &mobycontainer.HostConfig{NetworkMode: tc.mode})
+			m := &Manager{cfg: Config{Networks: knownNetworks{}}}
+			got, err := m.wantedNetworks(tc.networking, &mobycontainer.HostConfig{NetworkMode: tc.mode})
 			if (err != nil) != tc.refused {
 				t.Fatalf("err = %v", err)
 			}

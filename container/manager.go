@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,7 +79,8 @@ type Defaults struct {
 	// Init is whether containers get an init process.
 	Init bool
 	// DNS settings of containers on bridge networks.
-	DNS, DNSSearch, DNSOptions []string
+	DNS                   []netip.Addr
+	DNSSearch, DNSOptions []string
 }
 
 // Manager owns all containers. It is safe for concurrent use; see the package

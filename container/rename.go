@@ -50,6 +50,9 @@ func (m *Manager) Rename(ctx context.Context, ref, name string) error {
 		return errors.Join(err, m.names.Rename(name, old, c.id))
 	}
 	failpoint.Hit("container.rename.done")
+	// It has its new name from here on, whatever becomes of this; the next daemon
+	// does it too.
+	m.logged(ctx, c, "others on its networks do not know a container's new name", m.cfg.Networks.Rename(ctx, c.id, name))
 	m.publish(c, mobyevents.ActionRename, map[string]string{"oldName": "/" + old})
 	return nil
 }

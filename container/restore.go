@@ -271,6 +271,7 @@ func (m *Manager) takeOver(ctx context.Context, c *container, task containerd.Ta
 	if err != nil {
 		return err
 	}
+	m.settleNetworks(ctx, c)
 	c.run.Store(run)
 	m.supervise(c, run)
 	m.monitor(c, run, r.Data != nil && !r.Data.Started)

@@ -24,6 +24,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	mobycontainer "github.com/moby/moby/api/types/container"
 	mobyevents "github.com/moby/moby/api/types/events"
+	mobynetwork "github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 )
@@ -32,9 +33,28 @@ import (
 type Networks interface {
 	NewSandbox(ctx context.Context, id string) (path string, err error)
 	Connect(ctx context.Context, r network.EndpointRequest) (network.Endpoint, error)
-	OpenPorts(ctx context.Context, id string) error
 	DeleteSandbox(ctx context.Context, id string) error
 	Endpoints(id string) []network.Endpoint
+	NetworkChanges
+	NetworkFacts
+}
+
+// NetworkChanges change the connections of a running container.
+type NetworkChanges interface {
+	OpenPorts(ctx context.Context, id string) error
+	// Disconnect does nothing if the container is not on the network.
+	Disconnect(ctx context.Context, id, network string) error
+	Rename(ctx context.Context, id, name string) error
+}
+
+// NetworkFacts are about networks, whatever is connected to them.
+type NetworkFacts interface {
+	// Resolve returns a network's name and driver.
+	Resolve(ref string) (name, driver string, err error)
+	// CheckEndpoint refuses settings that the network cannot give an endpoint.
+	CheckEndpoint(ref string, settings *mobynetwork.EndpointSettings) error
+	// Disconnected says that a container which does not run has left the network.
+	Disconnected(id, network string)
 	HostGateway() netip.Addr
 }
 
@@ -227,20 +247,25 @@ func (m *Manager) newSandbox(ctx context.Context, r *Record, undo *cleanup.Stack
 func (m *Manager) connect(ctx context.Context, r *Record, gate bool) error {
 	defer span.Start(ctx, "connect network")()
 	for _, name := range networkOrder(r) {
-		wanted := r.Networks[name]
-		request := network.EndpointRequest{
-			SandboxID: r.ID, Network: name, ContainerName: r.Name, Hostname: r.Config.Hostname,
-			MAC: wanted.MacAddress, Aliases: wanted.Aliases, Ports: r.HostConfig.PortBindings,
-			Exposed: r.Config.ExposedPorts, PublishAll: r.HostConfig.PublishAllPorts, Gate: gate,
-		}
-		if wanted.IPAMConfig != nil {
-			request.IPv4 = wanted.IPAMConfig.IPv4Address
-		}
+		request := m.endpointRequest(r, name, r.Networks[name])
+		request.Gate = gate
 		if _, err := m.cfg.Networks.Connect(ctx, request); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (m *Manager) endpointRequest(r *Record, name string, wanted *mobynetwork.EndpointSettings) network.EndpointRequest {
+	request := network.EndpointRequest{
+		SandboxID: r.ID, Network: name, ContainerName: r.Name, Hostname: r.Config.Hostname,
+		MAC: wanted.MacAddress, Aliases: wanted.Aliases, Links: wanted.Links, GwPriority: wanted.GwPriority, DNS: m.nameServers(r),
+		Ports: r.HostConfig.PortBindings, Exposed: r.Config.ExposedPorts, PublishAll: r.HostConfig.PublishAllPorts,
+	}
+	if wanted.IPAMConfig != nil {
+		request.IPv4 = wanted.IPAMConfig.IPv4Address
+	}
+	return request
 }
 
 // networkOrder is the order in which networks are connected: the first gives the

@@ -141,7 +141,11 @@ func (v volumes) Prune(ctx context.Context, filters api.Filters) (mobyvolume.Pru
 	return v.Manager.Prune(ctx, filters)
 }
 
-type networks struct{ *network.Manager }
+// networks asks the containers to change what they are connected to.
+type networks struct {
+	*network.Manager
+	containers *container.Manager
+}
 
 func (n networks) Create(ctx context.Context, req mobynetwork.CreateRequest) (mobynetwork.CreateResponse, error) {
 	id, warning, err := n.Manager.Create(ctx, req)
@@ -156,12 +160,12 @@ func (n networks) List(_ context.Context, filters api.Filters) ([]mobynetwork.Su
 	return n.Manager.List(filters)
 }
 
-func (networks) Connect(context.Context, string, mobynetwork.ConnectRequest) error {
-	return errdefs.ErrNotImplemented.WithMessage("connecting a container to a network after its creation is not supported yet: name the network when you create it")
+func (n networks) Connect(ctx context.Context, ref string, req mobynetwork.ConnectRequest) error {
+	return n.containers.ConnectNetwork(ctx, ref, req)
 }
 
-func (networks) Disconnect(context.Context, string, mobynetwork.DisconnectRequest) error {
-	return errdefs.ErrNotImplemented.WithMessage("disconnecting a container from a network is not supported yet")
+func (n networks) Disconnect(ctx context.Context, ref string, req mobynetwork.DisconnectRequest) error {
+	return n.containers.DisconnectNetwork(ctx, ref, req)
 }
 
 type pool struct{ *clonefs.Pool }

@@ -271,10 +271,7 @@ func (d *Daemon) openContainers(ctx context.Context) error {
 func (d *Daemon) defaults() container.Defaults {
 	defaults := container.Defaults{
 		LogDriver: d.cfg.Logging.Driver, LogOptions: d.cfg.Logging.Options, ShmSize: d.cfg.Defaults.ShmSize,
-		DNSSearch: d.cfg.Network.DNSSearch, DNSOptions: d.cfg.Network.DNSOptions,
-	}
-	for _, addr := range d.cfg.Network.DNS {
-		defaults.DNS = append(defaults.DNS, addr.String())
+		DNS: d.cfg.Network.DNS, DNSSearch: d.cfg.Network.DNSSearch, DNSOptions: d.cfg.Network.DNSOptions,
 	}
 	for _, ulimit := range d.cfg.Defaults.Ulimits {
 		defaults.Ulimits = append(defaults.Ulimits, ulimit)
@@ -288,7 +285,7 @@ func (d *Daemon) openServer(ctx context.Context) (err error) {
 	d.server, err = api.New(api.Config{
 		Logger: d.logger, BaseContext: func() context.Context { return ctx }, EngineVersion: version.Version(), Builder: "1",
 		Containers: containers{d.containers}, Images: images{d.images, d.containers}, Volumes: volumes{d.volumes},
-		Networks: networks{d.networks}, Events: d.events, System: &systemInfo{d}, Pool: pool{d.pool}, Checker: checker{d}, Locks: locks{d.containers}, Spans: d.spans,
+		Networks: networks{d.networks, d.containers}, Events: d.events, System: &systemInfo{d}, Pool: pool{d.pool}, Checker: checker{d}, Locks: locks{d.containers}, Spans: d.spans,
 	})
 	return err
 }

@@ -98,6 +98,23 @@ var scenarios = []scenario{
 			)
 		},
 	},
+	{
+		name: "connect", prefixes: []string{"container.connect.", "container.disconnect.", "network.connect.closed", "network.disconnect."},
+		before: func(s *script) error {
+			return steps(
+				func() error { return s.container("busybox", publishing) },
+				func() error { return s.post("/containers/"+s.tag+"/start", nil) },
+				func() error { return s.creates(networkKind, s.tag, "/networks/create", spec{"Name": s.tag}) },
+			)
+		},
+		run: func(s *script) error {
+			connect := spec{"Container": s.tag, "EndpointConfig": spec{"GwPriority": 1, "Aliases": []string{"other"}}}
+			return steps(
+				func() error { return s.post("/networks/"+s.tag+"/connect", connect) },
+				func() error { return s.post("/networks/"+s.tag+"/disconnect", spec{"Container": s.tag}) },
+			)
+		},
+	},
 	{name: "start of the daemon", prefixes: []string{"network.restore."}, atStart: true, run: func(s *script) error {
 		return steps(
 			func() error { return s.container("busybox", publishing) },
@@ -161,12 +178,6 @@ var elsewhere = map[string]struct{ folder, test string }{
 	"image.pull.": {"image", "TestCrash"},
 	// A clone whose request sets a password, which needs a database that answers.
 	"network.open.": {"integration", "TestFaultLedger"},
-}
-
-// notYet are failpoints of what the API refuses so far, with a request to see
-// that it still does.
-var notYet = map[string]string{
-	"network.disconnect.": "/networks/kept/disconnect",
 }
 
 var publishing = spec{
@@ -259,9 +270,6 @@ func assign(t *testing.T) map[string][]string {
 	for p := range elsewhere {
 		owner[p] = ""
 	}
-	for p := range notYet {
-		owner[p] = ""
-	}
 	prefixes := slices.Collect(func(yield func(string) bool) {
 		for p := range owner {
 			if !yield(p) {
@@ -299,7 +307,7 @@ func TestFaultPoints(t *testing.T) {
 	t.Run("elsewhere", func(t *testing.T) { checkElsewhere(t) })
 	// Two engines side by side, since each waits for disks and processes mostly.
 	for name, group := range map[string][]string{
-		"containers": {"create", "run", "start of the daemon", "network"},
+		"containers": {"create", "run", "connect", "start of the daemon", "network"},
 		"data":       {"volume", "fill volumes", "commit", "save a commit", "load", "import"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -313,10 +321,6 @@ func TestFaultPoints(t *testing.T) {
 					t.Run(point, func(t *testing.T) { w.cut(t, s, point) })
 				}
 			}
-			if err := w.d.Start(); err != nil {
-				t.Fatal(err)
-			}
-			w.refuses(t)
 		})
 	}
 }
@@ -423,15 +427,6 @@ func (w *world) prepare(t *testing.T, s scenario, run *script) error {
 	}
 	testutil.Eventually(t, "its shim has noticed its end", process.Reaped)
 	return nil
-}
-
-// refuses sees that what has no scenario cannot be asked for.
-func (w *world) refuses(t *testing.T) {
-	t.Helper()
-	for prefix, path := range notYet {
-		w.d.API(t, http.MethodPost, path, spec{"Container": "kept-running"}, http.StatusNotImplemented, nil)
-		t.Logf("%s*: not offered by the API yet", prefix)
-	}
 }
 
 // checkElsewhere wants the tests to exist that are named as covering failpoints.

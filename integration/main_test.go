@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"slipway/internal/testutil"
+
+	"github.com/miekg/dns"
 )
 
 // shared is the daemon of all tests that do not stop it, started by the first.
@@ -44,6 +46,15 @@ func helper(what string) error {
 				return err
 			}
 		}
+	case "name-server":
+		// Every name has the address of who asks.
+		return dns.ListenAndServe(":53", "udp", dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
+			reply := new(dns.Msg).SetReply(q)
+			if client, ok := w.RemoteAddr().(*net.UDPAddr); ok && q.Question[0].Qtype == dns.TypeA {
+				reply.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: client.IP}}
+			}
+			_ = w.WriteMsg(reply)
+		}))
 	default:
 		return errors.New("no such helper: " + what)
 	}

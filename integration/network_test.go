@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,14 +267,65 @@ func TestInternalNetwork(t *testing.T) {
 	t.Parallel()
 	network := unique(t)
 	t.Cleanup(func() { engine(t).Docker("network", "rm", network) })
-	r := engine(t).Docker("network", "create", "--internal", network)
-	if r.Code != 0 {
-		if !strings.Contains(strings.ToLower(r.Stderr), "internal") {
-			t.Errorf("refused without naming it: %s", r.Stderr)
-		}
-		return
-	}
+	docker(t, "network", "create", "--internal", network)
 	if got := run(t, "--network", network, "busybox", "sh", "-c", "ip route | grep -c default; true"); got != "0" {
 		t.Errorf("default routes in an internal network: %s", got)
+	}
+}
+
+// TestNetworkPrune: networks that nobody uses go, as far as the filters say so.
+func TestNetworkPrune(t *testing.T) {
+	t.Parallel()
+	label := "for=" + unique(t)
+	used, unused := networkOn(t, engine(t), "--label", label), networkOn(t, engine(t), "--label", label)
+	networkOn(t, engine(t), "--label", label, "--label", "keep")
+	idle(t, "--network", used)
+	list := func(more ...string) []string {
+		t.Helper()
+		names := lines(docker(t, append([]string{"network", "ls", "--format", "{{.Name}}", "--filter", "label=" + label}, more...)...))
+		slices.Sort(names)
+		return names
+	}
+	if got := list("--filter", "dangling=true"); len(got) != 2 || slices.Contains(got, used) {
+		t.Errorf("dangling: %q", got)
+	}
+	if got := docker(t, "network", "prune", "-f", "--filter", "label="+label, "--filter", "until=1h"); got != "" {
+		t.Errorf("pruned too new ones: %q", got)
+	}
+	if got := docker(t, "network", "prune", "-f", "--filter", "label="+label, "--filter", "label!=keep"); got != "Deleted Networks:\n"+unused+"\n" {
+		t.Errorf("pruned: %q", got)
+	}
+	if got := list(); len(got) != 2 || slices.Contains(got, unused) {
+		t.Errorf("left: %q", got)
+	}
+	dockerFails(t, "invalid filter 'colour'", "network", "prune", "-f", "--filter", "colour=red")
+	if got := docker(t, "network", "inspect", "-v", "-f", "{{.Name}}", used); got != used {
+		t.Errorf("inspect -v: %q", got)
+	}
+}
+
+// TestNetworkOptions: what the options of Docker's bridge driver do.
+func TestNetworkOptions(t *testing.T) {
+	t.Parallel()
+	bridge := fmt.Sprintf("swt%d", os.Getpid()%1_000_000)
+	network := networkOn(t, engine(t), "-o", "com.docker.network.bridge.name="+bridge, "-o", "com.docker.network.driver.mtu=1400",
+		"-o", "com.docker.network.bridge.host_binding_ipv4=127.0.0.1", "-o", "com.docker.network.bridge.enable_icc=false")
+	name := server(t, "--network", network, "--hostname", "srv", "-p", "80")
+	if got := docker(t, "exec", name, "cat", "/sys/class/net/eth0/mtu"); got != "1400" {
+		t.Errorf("MTU %s", got)
+	}
+	if _, err := net.InterfaceByName(bridge); err != nil {
+		t.Error(err)
+	}
+	address := docker(t, "port", name, "80/tcp")
+	if !strings.HasPrefix(address, "127.0.0.1:") {
+		t.Errorf("published at %s", address)
+	}
+	answers(t, address, "srv")
+	if r := engine(t).Docker("run", "--rm", "--network", network, "busybox", "sh", "-c", "nc -w 2 "+name+" 80 </dev/null"); strings.Contains(r.Stdout, "srv") {
+		t.Error("a member reaches another, with enable_icc=false")
+	}
+	for option, text := range map[string]string{"--driver=macvlan": "macvlan", "--config-only": "config-only", "--ingress": "ingress", "--ipv6": "IPv6", "--opt=a=b": `"a"`} {
+		dockerFails(t, text, "network", "create", option, unique(t))
 	}
 }

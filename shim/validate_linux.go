@@ -187,7 +187,8 @@ func refuse(_ *mobycontainer.Config, host *mobycontainer.HostConfig) error {
 		name  string
 	}{
 		{len(host.DeviceRequests) > 0, "--gpus and --device of a CDI driver (HostConfig.DeviceRequests)"},
-		{len(host.Links) > 0, "--link (HostConfig.Links)"},
+		// On networks of one's own they are in the endpoint's settings.
+		{len(host.Links) > 0 && !host.NetworkMode.IsUserDefined(), "--link (HostConfig.Links)"},
 		{len(host.StorageOpt) > 0, "--storage-opt (HostConfig.StorageOpt)"},
 		{host.Cgroup != "", "HostConfig.Cgroup"},
 		{host.CPURealtimePeriod != 0, "--cpu-rt-period (HostConfig.CpuRealtimePeriod)"},
