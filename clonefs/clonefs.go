@@ -10,6 +10,8 @@ const (
 	MethodReflink = "reflink" // a plain directory on a file system with reflinks
 	MethodPool    = "pool"    // an XFS pool file behind a loop device
 	MethodCopy    = "copy"    // a plain directory; clones are full copies
+	// MethodBlockClone is a plain directory on a ReFS that shares blocks (Windows).
+	MethodBlockClone = "block-clone"
 )
 
 // Config says where a pool is and how it is made.

@@ -4,37 +4,51 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/windows"
+
+	"slipway/internal/treecopy"
 )
 
-// Pool is an open pool: on Windows a plain directory in which clones are full
-// copies. Its methods are safe for concurrent use.
+// Pool is an open pool: on Windows a plain directory, in which clones share blocks
+// if its file system is a ReFS that can, and are full copies else. Its methods are
+// safe for concurrent use.
 type Pool struct {
-	cfg Config
-	dir string
+	cfg    Config
+	dir    string
+	method string
 }
 
-// Open makes the pool's directory. Only MethodCopy is to be had.
+// Open makes the pool's directory. Config.Method may be MethodCopy or
+// MethodBlockClone; the latter is an error where it does not work.
 func Open(ctx context.Context, cfg Config) (*Pool, error) {
 	if cfg.Logger == nil || cfg.DataRoot == "" {
 		return nil, errdefs.ErrInvalidArgument.WithMessage("clonefs: Config.DataRoot or Config.Logger is missing")
 	}
-	if cfg.Method != "" && cfg.Method != MethodCopy {
-		return nil, errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("pool method %q is not available on Windows", cfg.Method))
+	if cfg.Method != "" && cfg.Method != MethodCopy && cfg.Method != MethodBlockClone {
+		return nil, errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("pool method %q is not available on Windows: there are %s and %s", cfg.Method, MethodCopy, MethodBlockClone))
 	}
 	p := &Pool{cfg: cfg, dir: filepath.Join(cfg.DataRoot, "pool")}
 	if err := os.Mkdir(p.dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // Windows ignores the mode
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
-	cfg.Logger.LogAttrs(ctx, slog.LevelWarn, "pool is open", slog.String("method", MethodCopy), slog.String("path", p.dir))
+	p.method = treecopy.Probe(p.dir).Name()
+	switch {
+	case cfg.Method == MethodBlockClone && p.method != MethodBlockClone:
+		return nil, errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("pool method %s: %s is not on a ReFS that shares blocks", cfg.Method, p.dir))
+	case cfg.Method == MethodCopy && p.method != MethodCopy:
+		cfg.Logger.LogAttrs(ctx, slog.LevelInfo, "blocks of clones are shared, as the file system can, although copies were asked for")
+	}
+	level := slog.LevelInfo
+	if p.method == MethodCopy {
+		level = slog.LevelWarn // every clone takes as much space and time as its original
+	}
+	cfg.Logger.LogAttrs(ctx, level, "pool is open", slog.String("method", p.method), slog.String("path", p.dir))
 	return p, nil
 }
 
@@ -58,10 +72,29 @@ func (p *Pool) Status(context.Context) (Status, error) {
 	if reserve == 0 {
 		reserve = min(max(int64(size)/20, 256<<20), 10<<30) //nolint:gosec // disk sizes fit
 	}
+	var reason string
+	if p.method == MethodCopy {
+		reason = "the file system cannot share blocks: it is not ReFS, or an older one"
+	}
 	return Status{
-		Method: MethodCopy, Reason: "no other method on Windows yet",
+		Method: p.method, Reason: reason, FileSystem: fileSystem(p.dir),
 		Size: int64(size), Used: int64(size - free), Free: int64(free), HostFree: int64(free), Reserve: reserve, //nolint:gosec // disk sizes fit
 	}, nil
+}
+
+// fileSystem names the file system of a directory, such as NTFS, or is "" if that
+// cannot be told.
+func fileSystem(dir string) string {
+	path, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return ""
+	}
+	var root, name [windows.MAX_PATH + 1]uint16
+	if windows.GetVolumePathName(path, &root[0], uint32(len(root))) != nil ||
+		windows.GetVolumeInformation(&root[0], nil, 0, nil, nil, nil, &name[0], uint32(len(name))) != nil {
+		return ""
+	}
+	return windows.UTF16ToString(name[:])
 }
 
 // CheckSpace says whether there is room for a new clone, else
@@ -97,145 +130,4 @@ func Unmount(context.Context, string) error { return nil }
 // Repair is errdefs.ErrNotImplemented: there is no pool file.
 func Repair(context.Context, Config, RepairOptions) (output string, err error) {
 	return "", errdefs.ErrNotImplemented.WithMessage("there is no pool file to repair on Windows")
-}
-
-// Sync has no counterpart on Windows: Finish flushes each file instead.
-func Sync(context.Context, string) error { return nil }
-
-// Measure adds up the sizes of the tree at dir; nothing is shared.
-func Measure(ctx context.Context, dir string) (Usage, error) {
-	var u Usage
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		fi, err := d.Info()
-		if err != nil {
-			return err
-		}
-		u.Files++
-		u.Apparent += fi.Size()
-		return nil
-	})
-	u.Allocated, u.Unique = u.Apparent, u.Apparent
-	return u, err
-}
-
-// Copy copies plain trees. Its methods are called one after the other: Prepare,
-// Finish, Sync; Discard at any point.
-type Copy struct {
-	trees []Tree
-	stats Stats
-}
-
-// NewCopy returns a copy of the given trees; nothing is touched yet.
-func NewCopy(trees []Tree, _ Options) *Copy { return &Copy{trees: trees} }
-
-// Prepare does nothing: without reflinks nothing can be taken in advance.
-func (c *Copy) Prepare(context.Context) error { return nil }
-
-// Finish copies the trees. Layers are errdefs.ErrNotImplemented.
-func (c *Copy) Finish(ctx context.Context) (Stats, error) {
-	start := time.Now()
-	for _, t := range c.trees {
-		if len(t.Layers) > 0 {
-			return Stats{}, errdefs.ErrNotImplemented.WithMessage("layers cannot be merged on Windows")
-		}
-		if err := c.copyTree(ctx, t.Src, t.Dst); err != nil {
-			return Stats{}, err
-		}
-	}
-	c.stats.Finish.Passes = 1
-	c.stats.Finish.Duration = time.Since(start)
-	return c.stats, nil
-}
-
-// Sync does nothing: every file was flushed when it was written.
-func (c *Copy) Sync(context.Context) error { return nil }
-
-// Discard removes the destinations.
-func (c *Copy) Discard(context.Context) error {
-	var err error
-	for _, t := range c.trees {
-		err = errors.Join(err, os.RemoveAll(t.Dst))
-	}
-	return err
-}
-
-// Clone copies the tree src to dst. If it fails it leaves nothing behind.
-func Clone(ctx context.Context, src, dst string) (Stats, error) {
-	c := NewCopy([]Tree{{Src: src, Dst: dst}}, Options{})
-	stats, err := c.Finish(ctx)
-	if err != nil {
-		return Stats{}, errors.Join(err, c.Discard(ctx))
-	}
-	return stats, nil
-}
-
-// Merge is errdefs.ErrNotImplemented: Windows has no overlayfs.
-func Merge(context.Context, []string, string) (Stats, error) {
-	return Stats{}, errdefs.ErrNotImplemented.WithMessage("layers cannot be merged on Windows")
-}
-
-func (c *Copy) copyTree(ctx context.Context, src, dst string) error {
-	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(src, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(dst, rel)
-		c.stats.Finish.Inspected++
-		switch {
-		case d.IsDir():
-			c.stats.Directories++
-			if err := os.Mkdir(target, 0o700); err != nil && (rel != "." || !errors.Is(err, fs.ErrExist)) {
-				return err
-			}
-			return nil
-		case d.Type().IsRegular():
-			return c.copyFile(path, target)
-		case d.Type()&fs.ModeSymlink != 0:
-			c.stats.Others++
-			link, err := os.Readlink(path)
-			if err != nil {
-				return err
-			}
-			return os.Symlink(link, target)
-		}
-		return errdefs.ErrNotImplemented.WithMessage(fmt.Sprintf("%s is neither a file, a directory nor a link", path))
-	})
-}
-
-func (c *Copy) copyFile(src, dst string) (err error) {
-	in, err := os.Open(src)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	fi, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	out, err := os.OpenFile(dst, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fi.Mode().Perm())
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(out, in)
-	err = errors.Join(err, out.Sync(), out.Close())
-	if err != nil {
-		return err
-	}
-	c.stats.Files++
-	c.stats.Bytes += n
-	c.stats.Finish.BytesCopied += n
-	return os.Chtimes(dst, time.Time{}, fi.ModTime())
 }

@@ -29,6 +29,14 @@
 // settled by whoever comes next: [Manager.Restore], [Manager.Populate] or
 // [Manager.Mount].
 //
+// # Windows
+//
+// There are no mounts: a volume is its directory, which the engine places beneath
+// the container's root, and read-only mounts, tmpfs and volumes of mount options are
+// refused. A volume of a data image is filled by moving the files out of the new
+// container's own copy of the image, where the volume hides them, so that a database
+// is copied once.
+//
 // # On disk
 //
 //	<Root>/

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/mount"
+	mobymount "github.com/moby/moby/api/types/mount"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
@@ -300,4 +302,128 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// moveNew renames a file and replaces none.
+func moveNew(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) { // this file system cannot do it in one step
+		if _, err := os.Lstat(to); err == nil {
+			return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
+		}
+		return os.Rename(from, to)
+	}
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
+// checkMounts looks for mounts that no volume and no running container needs.
+func (m *Manager) checkMounts(_ context.Context, uses []Use) ([]string, error) {
+	keep := m.subpathMounts(uses)
+	for _, c := range m.candidates() {
+		_, _, active, _ := m.lookup(c.Name)
+		switch {
+		case c.isOverlay(), c.damaged:
+			keep = append(keep, m.data(c.Name), m.layer(c.Name))
+		case isMount(c.Options) && active > 0:
+			keep = append(keep, m.data(c.Name))
+		}
+	}
+	mounts, err := mountinfo.GetMounts(func(info *mountinfo.Info) (skip, stop bool) {
+		return !strings.HasPrefix(info.Mountpoint, m.cfg.Root+"/") && !strings.HasPrefix(info.Mountpoint, m.cfg.RunDir+"/"), false
+	})
+	if err != nil {
+		return nil, err
+	}
+	var problems []string
+	for _, info := range mounts {
+		isNeeded := slices.ContainsFunc(keep, func(path string) bool { return within(info.Mountpoint, path) })
+		if !isNeeded {
+			problems = append(problems, fmt.Sprintf("mount %s belongs to no volume in use", info.Mountpoint))
+		}
+	}
+	return problems, nil
+}
+
+// treeSize adds up the sizes of the files below root, each counted once.
+func treeSize(ctx context.Context, root string) (int64, error) {
+	type inode struct{ dev, ino uint64 }
+	seen := map[inode]struct{}{}
+	var total int64
+	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed while we look
+		}
+		if err != nil {
+			return err
+		}
+		var stat unix.Stat_t
+		if err := unix.Lstat(path, &stat); err != nil {
+			if errors.Is(err, unix.ENOENT) {
+				return nil
+			}
+			return &fs.PathError{Op: "lstat", Path: path, Err: err}
+		}
+		if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return ctx.Err()
+		}
+		id := inode{stat.Dev, stat.Ino}
+		if _, again := seen[id]; again && stat.Nlink > 1 {
+			return nil
+		}
+		if stat.Nlink > 1 {
+			seen[id] = struct{}{}
+		}
+		total += stat.Size
+		return nil
+	})
+	return total, err
+}
+
+const viewPrefix = "view-"
+
+// sweepRunDir removes views, and sub path mounts of containers that do not run.
+func (m *Manager) sweepRunDir(uses []Use) error {
+	keep := m.subpathMounts(uses)
+	dirs, err := os.ReadDir(m.cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		path := filepath.Join(m.cfg.RunDir, dir.Name())
+		if strings.HasPrefix(dir.Name(), viewPrefix) {
+			if err := dropMountpoint(path); err != nil {
+				return err
+			}
+			continue
+		}
+		mounts, err := os.ReadDir(path)
+		if err != nil {
+			return err
+		}
+		for _, entry := range mounts {
+			if at := filepath.Join(path, entry.Name()); !slices.Contains(keep, at) {
+				if err := dropMountpoint(at); err != nil {
+					return err
+				}
+			}
+		}
+		_ = os.Remove(path) // stays if a mount stays
+	}
+	return nil
+}
+
+// subpathMounts returns where the running containers' sub path mounts are.
+func (m *Manager) subpathMounts(uses []Use) []string {
+	var paths []string
+	for _, use := range uses {
+		for _, p := range use.Points {
+			if use.Running && p.Type == mobymount.TypeVolume && p.Spec.VolumeOptions != nil && p.Spec.VolumeOptions.Subpath != "" {
+				paths = append(paths, m.subpathDir(use.ID, p))
+			}
+		}
+	}
+	return paths
 }

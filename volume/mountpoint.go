@@ -2,7 +2,7 @@ package volume
 
 import (
 	"fmt"
-	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -47,8 +47,12 @@ func (p MountPoint) API() mobycontainer.MountPoint {
 
 // OCI returns the mount for the runtime specification. source is what
 // [Manager.Mount] returned. A read-only bind covers the mounts below it where
-// kernel and request allow.
+// kernel and request allow. Where the system has no mounts, the result has no type
+// and options: the source has to come to lie at the destination in another way.
 func (p MountPoint) OCI(source string) (specs.Mount, error) {
+	if !hasMounts {
+		return specs.Mount{Destination: p.Destination, Source: source}, nil
+	}
 	if p.Type == mobymount.TypeTmpfs {
 		options, err := tmpfsOptions(p.Spec.TmpfsOptions, p.Spec.ReadOnly)
 		if err != nil {
@@ -140,5 +144,6 @@ func shortSize(bytes int64) string {
 
 // depth is how many directories lead to a path.
 func depth(p string) int {
-	return strings.Count(strings.TrimSuffix(path.Clean(p), "/"), "/")
+	p = filepath.Clean(p)
+	return strings.Count(strings.TrimSuffix(p, string(filepath.Separator)), string(filepath.Separator))
 }

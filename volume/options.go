@@ -47,6 +47,9 @@ var requiredWith = []struct {
 // validateOptions checks the options of the local driver: type, o and device, as
 // mount(8) takes them, and size.
 func validateOptions(options map[string]string) error {
+	if !hasMounts && len(options) > 0 {
+		return invalid("options are not supported on this platform")
+	}
 	for option, value := range options {
 		switch option {
 		case "type", "o", "device":

@@ -62,20 +62,6 @@ func (m *Manager) fillOverlay(ctx context.Context, r record, source Source) (err
 	return nil
 }
 
-// unfill takes back an overlay that was not finished: the volume is empty.
-func (m *Manager) unfill(ctx context.Context, r record) error {
-	if err := m.unmountAll(r.Name); err != nil {
-		return err
-	}
-	if m.cfg.Layers != nil {
-		if err := m.cfg.Layers.Remove(ctx, r.key()); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("removing an unfinished snapshot: %w", err)
-		}
-	}
-	r.Filling, r.Filled = false, nil
-	return m.replace(r)
-}
-
 func (m *Manager) mountLayer(name string, mounts []mount.Mount) error {
 	layer := m.layer(name)
 	if err := os.Mkdir(layer, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -118,27 +104,8 @@ func (m *Manager) openLayer(name, path string) (_ *os.File, sub string, err erro
 	return dir, sub, nil
 }
 
-// ensureMounted mounts the volume if it needs that and is not mounted: at a
-// container's start, after a reboot, or after somebody unmounted it. What was
-// not settled of a copy is.
-func (m *Manager) ensureMounted(ctx context.Context, r record) (err error) {
-	if r.damaged {
-		return errDamaged(r.Name)
-	}
-	if err := m.makeDirs(r.Name); err != nil {
-		return err
-	}
-	if isMount(r.Options) {
-		if err := m.mountOptions(r); err != nil {
-			return err
-		}
-	}
-	if r, err = m.settleCopy(ctx, r); err != nil {
-		return err
-	}
-	if !r.isOverlay() {
-		return nil
-	}
+// mountOverlay mounts both parts of an overlay unless they are.
+func (m *Manager) mountOverlay(ctx context.Context, r record) error {
 	whole, err := m.isWhole(r.Name)
 	if err != nil || whole {
 		return err
@@ -162,14 +129,6 @@ func (m *Manager) ensureMounted(ctx context.Context, r record) (err error) {
 	return nil
 }
 
-// snapshot returns the mounts of an overlay's snapshot, or a NotFound error.
-func (m *Manager) snapshot(ctx context.Context, r record) ([]mount.Mount, error) {
-	if m.cfg.Layers == nil {
-		return nil, errdefs.ErrNotFound
-	}
-	return m.cfg.Layers.Mounts(ctx, r.key())
-}
-
 // isWhole reports whether both mounts of an overlay are there and belong together.
 func (m *Manager) isWhole(name string) (bool, error) {
 	for _, path := range []string{m.layer(name), m.data(name)} {
@@ -187,32 +146,61 @@ func (m *Manager) isWhole(name string) (bool, error) {
 	return layer.Dev == data.Dev, nil
 }
 
-// Upper returns, of a volume that is an overlay, what a commit takes; ok is false
-// for any other volume.
-func (m *Manager) Upper(ctx context.Context, name string) (u Upper, ok bool, err error) {
-	r, _, _, found := m.lookup(name)
-	if !found {
-		return Upper{}, false, errNoSuchVolume(name)
+// recoverOverlay returns the record of an overlay by its snapshot. Whether a
+// database has been started with it is not known. The safe guess is that none
+// has: the containers that did start one know it themselves, and in another the
+// copy is made harmless.
+func (m *Manager) recoverOverlay(ctx context.Context, name string, snapshot Snapshot) (r record, err error) {
+	path, ok := snapshot.Labels[pathLabel]
+	if !ok {
+		return record{}, errdefs.ErrDataLoss.WithMessage("its snapshot does not tell which of its directories the volume is")
 	}
-	if r.damaged {
-		return Upper{}, false, errDamaged(name) // what its directory shows may not be all
+	var undo cleanup.Stack
+	defer undo.Run(ctx, &err)
+	if err := m.makeDirs(name); err != nil {
+		return record{}, err
 	}
-	if !r.isOverlay() {
-		return Upper{}, false, nil
+	// Containers that run have this mount. A second one of the same snapshot would
+	// not agree with it.
+	mounted, err := isMounted(m.layer(name))
+	if err != nil {
+		return record{}, err
 	}
+	r = record{
+		Name: name, Created: snapshot.Created, Anonymous: true, Labels: map[string]string{AnonymousLabel: ""},
+		Filled: &filled{Method: MethodOverlay, Chain: snapshot.Chain, Parent: snapshot.Labels[parentLabel], Fresh: true},
+	}
+	if !mounted {
+		mounts, err := m.cfg.Layers.Mounts(ctx, r.key())
+		if err != nil {
+			return record{}, err
+		}
+		undo.Add(func(context.Context) error { return m.unmountAll(name) })
+		if err := m.mountLayer(name, mounts); err != nil {
+			return record{}, err
+		}
+	}
+	dir, sub, err := m.openLayer(name, path)
+	if err != nil {
+		return record{}, fmt.Errorf("finding the volume in its snapshot: %w", err)
+	}
+	r.Filled.SubPath = sub
+	return r, dir.Close()
+}
+
+// overlayUpper returns the parts of an overlay.
+func (m *Manager) overlayUpper(ctx context.Context, r record) (Upper, error) {
 	mounts, err := m.snapshot(ctx, r)
 	if err != nil {
-		return Upper{}, false, fmt.Errorf("volume %s: %w", name, err)
+		return Upper{}, err
 	}
 	layers, err := layersOf(mounts)
 	if err != nil {
-		return Upper{}, false, fmt.Errorf("volume %s: %w", name, err)
+		return Upper{}, err
 	}
-	u = Upper{Dir: layers[0], Chain: r.Filled.Chain, SubPath: r.Filled.SubPath}
-	if u.Layers, err = (&view{layers: layers}).layersAt(u.SubPath); err != nil {
-		return Upper{}, false, fmt.Errorf("volume %s: %w", name, err)
-	}
-	return u, true, nil
+	u := Upper{Dir: layers[0], Chain: r.Filled.Chain, SubPath: r.Filled.SubPath}
+	u.Layers, err = (&view{layers: layers}).layersAt(u.SubPath)
+	return u, err
 }
 
 // errNotLayers says that a snapshot is not made of directories.

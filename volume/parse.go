@@ -2,12 +2,10 @@ package volume
 
 import (
 	"fmt"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	mobymount "github.com/moby/moby/api/types/mount"
 )
 
@@ -51,7 +49,7 @@ func invalidSpec(raw string) string { return fmt.Sprintf("invalid volume specifi
 
 // parseBind reads one of HostConfig.Binds: "[source:]target[:options]".
 func (r *PlanRequest) parseBind(raw string) (MountPoint, error) {
-	parts := strings.SplitN(raw, ":", 4)
+	parts := splitBind(raw)
 	var mode string
 	spec := mobymount.Mount{Target: parts[0]}
 	switch {
@@ -73,7 +71,7 @@ func (r *PlanRequest) parseBind(raw string) (MountPoint, error) {
 		return MountPoint{}, invalid("invalid mode: %s", mode)
 	}
 	spec.Type = mobymount.TypeVolume
-	if path.IsAbs(spec.Source) {
+	if isHostPath(spec.Source) {
 		spec.Type = mobymount.TypeBind
 	}
 	spec.ReadOnly = o.readOnly
@@ -91,12 +89,12 @@ func (r *PlanRequest) parseBind(raw string) (MountPoint, error) {
 	}
 	p, err := r.fromSpec(spec, false)
 	if err != nil {
-		return MountPoint{}, invalid("%s: %s", invalidSpec(raw), err)
+		return MountPoint{}, fmt.Errorf("%s: %w", invalidSpec(raw), err)
 	}
 	p.Mode = mode
 	p.CreateSource = spec.Type == mobymount.TypeBind
 	if spec.Type == mobymount.TypeVolume && mode == "" {
-		p.Mode = "z"
+		p.Mode = defaultMode
 	}
 	return p, nil
 }
@@ -104,9 +102,13 @@ func (r *PlanRequest) parseBind(raw string) (MountPoint, error) {
 // fromSpec turns a valid mount request into a mount.
 func (r *PlanRequest) fromSpec(spec mobymount.Mount, sourceMustExist bool) (MountPoint, error) {
 	if err := r.validate(spec, sourceMustExist); err != nil {
-		return MountPoint{}, invalid("invalid mount config for type %q: %s", spec.Type, err)
+		return MountPoint{}, fmt.Errorf("invalid mount config for type %q: %w", spec.Type, err)
 	}
-	p := MountPoint{Type: spec.Type, RW: !spec.ReadOnly, Destination: path.Clean(spec.Target), Spec: spec}
+	destination, err := destinationOf(spec.Target)
+	if err != nil {
+		return MountPoint{}, fmt.Errorf("invalid mount config for type %q: %w", spec.Type, err)
+	}
+	p := MountPoint{Type: spec.Type, RW: !spec.ReadOnly, Destination: destination, Spec: spec}
 	switch spec.Type {
 	case mobymount.TypeVolume:
 		p.Name, p.CopyData = spec.Source, true
@@ -117,7 +119,7 @@ func (r *PlanRequest) fromSpec(spec mobymount.Mount, sourceMustExist bool) (Moun
 			}
 		}
 	case mobymount.TypeBind:
-		p.Source = path.Clean(spec.Source)
+		p.Source = filepath.Clean(spec.Source)
 		p.CreateSource = spec.BindOptions != nil && spec.BindOptions.CreateMountpoint
 		return p, r.setPropagation(&p)
 	default: // a tmpfs has neither
@@ -129,6 +131,9 @@ func (r *PlanRequest) fromSpec(spec mobymount.Mount, sourceMustExist bool) (Moun
 // that contains the engine's own directories, or is one of them, must let go of
 // mounts that the engine unmounts.
 func (r *PlanRequest) setPropagation(p *MountPoint) error {
+	if !hasMounts {
+		return nil
+	}
 	if o := p.Spec.BindOptions; o != nil {
 		p.Propagation = o.Propagation
 	}
@@ -151,20 +156,21 @@ func (r *PlanRequest) setPropagation(p *MountPoint) error {
 
 // within reports whether dir is root or below it.
 func within(dir, root string) bool {
-	return dir == root || strings.HasPrefix(dir, strings.TrimSuffix(root, "/")+"/")
+	return dir == root || strings.HasPrefix(dir, strings.TrimSuffix(root, string(filepath.Separator))+string(filepath.Separator))
 }
 
 func (r *PlanRequest) validate(spec mobymount.Mount, sourceMustExist bool) error {
 	if err := validateOwnOptions(spec); err != nil {
 		return err
 	}
-	switch {
-	case spec.Target == "":
+	if spec.Target == "" {
 		return invalid("field Target must not be empty")
-	case path.Clean(spec.Target) == "/":
-		return invalid("invalid specification: destination can't be '/'")
-	case !path.IsAbs(spec.Target):
-		return invalid("invalid mount path: '%s' mount path must be absolute", spec.Target)
+	}
+	if _, err := destinationOf(spec.Target); err != nil {
+		return err
+	}
+	if err := honoured(spec); err != nil {
+		return err
 	}
 	switch spec.Type {
 	case mobymount.TypeBind:
@@ -178,7 +184,7 @@ func (r *PlanRequest) validate(spec mobymount.Mount, sourceMustExist bool) error
 		_, err := tmpfsOptions(spec.TmpfsOptions, spec.ReadOnly)
 		return err
 	case mobymount.TypeImage:
-		return errdefs.ErrNotImplemented.WithMessage("mounts of type image are not supported yet")
+		return invalid("mounts of type image are not supported yet")
 	default:
 		return invalid("mount type unknown")
 	}
@@ -215,7 +221,7 @@ func (r *PlanRequest) validateBind(spec mobymount.Mount, sourceMustExist bool) e
 	if o.Propagation != "" && !slices.Contains(mobymount.Propagations, o.Propagation) {
 		return invalid("invalid propagation mode: %s", o.Propagation)
 	}
-	if !path.IsAbs(spec.Source) {
+	if !isHostPath(spec.Source) {
 		return invalid("invalid mount path: '%s' mount path must be absolute", spec.Source)
 	}
 	switch {
@@ -257,6 +263,11 @@ func parseVolumesFrom(spec string) (container string, readOnly bool, err error) 
 	o, ok := parseOptions(mode)
 	if !ok || o.propagation != "" || o.noCopy {
 		return "", false, invalid("invalid mode: %s", mode)
+	}
+	if o.readOnly {
+		if err := readOnlyError(); err != nil {
+			return "", false, err
+		}
 	}
 	return container, o.readOnly, nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -31,8 +30,8 @@ type PlanRequest struct {
 // Tmpfs; the volumes that image and request declare come where nothing else is.
 // HostConfig.Tmpfs is not in the result.
 //
-// Errors have the class InvalidArgument, or NotImplemented for a type of mount
-// that the engine does not have, and Docker's words.
+// Errors have the class InvalidArgument, or NotImplemented for what mounts cannot be
+// on this system, and Docker's words.
 func Plan(r PlanRequest) ([]MountPoint, error) {
 	mounts := map[string]MountPoint{}
 	if err := r.addOthers(mounts); err != nil {
@@ -40,14 +39,19 @@ func Plan(r PlanRequest) ([]MountPoint, error) {
 	}
 	taken := map[string]bool{}
 	for target := range r.HostConfig.Tmpfs {
-		taken[path.Clean(target)] = true
+		destination, err := destinationOf(target)
+		if err != nil {
+			return nil, err
+		}
+		taken[placeKey(destination)] = true
 	}
 	add := func(p MountPoint, target string) error {
-		if taken[p.Destination] {
+		key := placeKey(p.Destination)
+		if taken[key] {
 			return invalid("Duplicate mount point: %s", target)
 		}
-		taken[p.Destination] = true
-		mounts[p.Destination] = p
+		taken[key] = true
+		mounts[key] = p
 		return nil
 	}
 	for _, raw := range r.HostConfig.Binds {
@@ -65,7 +69,7 @@ func Plan(r PlanRequest) ([]MountPoint, error) {
 			return nil, err
 		}
 		if p.Type == mobymount.TypeVolume {
-			p.Mode = "z"
+			p.Mode = defaultMode
 		}
 		if err := add(p, spec.Target); err != nil {
 			return nil, err
@@ -92,7 +96,7 @@ func (r *PlanRequest) addOthers(mounts map[string]MountPoint) error {
 			p.RW = p.RW && !readOnly
 			p.CopyData = false
 			p.Mode = ""
-			mounts[p.Destination] = p
+			mounts[placeKey(p.Destination)] = p
 		}
 	}
 	return nil
@@ -101,17 +105,15 @@ func (r *PlanRequest) addOthers(mounts map[string]MountPoint) error {
 // addDeclared adds an anonymous volume for every declared one whose place is free.
 func (r *PlanRequest) addDeclared(mounts map[string]MountPoint, taken map[string]bool) error {
 	for target := range r.Config.Volumes {
-		destination := path.Clean(target)
-		switch {
-		case !path.IsAbs(target):
-			return invalid("invalid mount path: '%s' mount path must be absolute", target)
-		case destination == "/":
-			return invalid("invalid specification: destination can't be '/'")
+		destination, err := destinationOf(target)
+		if err != nil {
+			return err
 		}
-		if _, known := mounts[destination]; known || taken[destination] {
+		key := placeKey(destination)
+		if _, known := mounts[key]; known || taken[key] {
 			continue
 		}
-		mounts[destination] = MountPoint{
+		mounts[key] = MountPoint{
 			Type: mobymount.TypeVolume, Destination: destination, Driver: r.HostConfig.VolumeDriver, RW: true, CopyData: true,
 			Spec: mobymount.Mount{Type: mobymount.TypeVolume, Target: destination},
 		}

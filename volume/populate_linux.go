@@ -3,7 +3,6 @@ package volume
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,97 +11,9 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	continuity "github.com/containerd/continuity/fs"
 	"golang.org/x/sys/unix"
-
-	"slipway/internal/failpoint"
 )
 
-const viewPrefix = "view-"
-
-// populate fills the volume r, whose lock is held. inUse says that a running
-// container sees it.
-func (m *Manager) populate(ctx context.Context, r record, inUse bool, source Source) (err error) {
-	if isMount(r.Options) {
-		if err := m.mountOptions(r); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, m.unmountIdle(r)) }()
-	}
-	if r, err = m.settleCopy(ctx, r); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(m.data(r.Name))
-	if err != nil || len(entries) > 0 {
-		return err
-	}
-	if source.Data && r.Anonymous && m.cfg.Layers != nil && !inUse && !isMount(r.Options) {
-		return m.fillOverlay(ctx, r, source)
-	}
-	view, err := m.openView(source.Mounts)
-	if err != nil {
-		return fmt.Errorf("opening the image: %w", err)
-	}
-	defer func() { err = errors.Join(err, view.close()) }()
-	dir, err := view.find(source.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if !dir.isDir {
-		if r.Anonymous {
-			return invalid("cannot mount volume over existing file, file exists %s", source.Path)
-		}
-		return nil
-	}
-	if inUse || isMount(r.Options) {
-		return m.fillInside(ctx, r, dir, source)
-	}
-	return m.fillCopy(ctx, r, view, dir, source)
-}
-
-// fillCopy copies the directory, by reflink where that is possible, beside the
-// volume's data and puts it in place when it is complete.
-func (m *Manager) fillCopy(ctx context.Context, r record, view *view, dir found, source Source) error {
-	filling := filepath.Join(m.dir(r.Name), fillDir)
-	if err := os.RemoveAll(filling); err != nil {
-		return err
-	}
-	reflinked, err := m.copyTree(ctx, view, dir, filling)
-	if err == nil {
-		failpoint.Hit("volume.populate.copied")
-		err = syncTree(filling, reflinked)
-	}
-	if err == nil && source.Data {
-		failpoint.Hit("volume.populate.synced")
-		// Else, after a crash, the copy would be taken for a database that has had
-		// its first start, and would not be made harmless.
-		r, err = m.recordCopy(r, source.filled(copyMethod(reflinked), dir.sub))
-	}
-	if err == nil {
-		failpoint.Hit("volume.populate.pending")
-		err = m.putInPlace(r.Name, filling)
-	}
-	if err != nil {
-		_, settleErr := m.settleCopy(ctx, r)
-		return errors.Join(fmt.Errorf("copying %s: %w", source.Path, err), settleErr, os.RemoveAll(filling))
-	}
-	failpoint.Hit("volume.populate.renamed")
-	if _, err := m.copied(r, r.Filled); err != nil {
-		return err
-	}
-	failpoint.Hit("volume.populate.settled")
-	return nil
-}
-
-func copyMethod(reflinked bool) string {
-	if reflinked {
-		return MethodReflink
-	}
-	return MethodCopy
-}
-
-func (m *Manager) copyTree(ctx context.Context, view *view, dir found, filling string) (reflinked bool, err error) {
+func (m *Manager) copyTree(ctx context.Context, view *view, dir found, filling string, _ bool) (reflinked bool, err error) {
 	if m.cfg.Cloner == nil {
 		return false, copyInto(filling, dir.path)
 	}
@@ -116,12 +27,12 @@ func (m *Manager) copyTree(ctx context.Context, view *view, dir found, filling s
 	return m.cfg.Cloner.Merge(ctx, layers, filling)
 }
 
-// putInPlace makes the complete copy the volume's data.
-func (m *Manager) putInPlace(name, filling string) error {
-	if err := unix.Rename(filling, m.data(name)); err != nil { // replaces the empty directory
-		return &os.LinkError{Op: "rename", Old: filling, New: m.data(name), Err: err}
+// replaceEmpty gives dir the place of the empty directory at to.
+func replaceEmpty(dir, to string) error {
+	if err := unix.Rename(dir, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: dir, New: to, Err: err}
 	}
-	return syncDir(m.dir(name))
+	return nil
 }
 
 // syncTree makes a copied tree durable. What was reflinked on XFS has its bytes

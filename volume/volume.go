@@ -164,6 +164,9 @@ type volume struct {
 // New opens the volumes below cfg.Root. [Manager.Restore] must follow before any
 // other call.
 func New(ctx context.Context, cfg Config) (*Manager, error) {
+	if !hasMounts {
+		cfg.Layers = nil
+	}
 	for name, dir := range map[string]string{"Root": cfg.Root, "RunDir": cfg.RunDir} {
 		if !filepath.IsAbs(dir) {
 			return nil, fmt.Errorf("volume %s %q must be an absolute path: %w", name, dir, errdefs.ErrInvalidArgument)

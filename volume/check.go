@@ -7,12 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 )
 
 // CheckLeaks returns a sentence for everything that belongs to no volume or no
@@ -95,34 +92,6 @@ func (m *Manager) checkDirs(context.Context, []Use) ([]string, error) {
 	return problems, nil
 }
 
-// checkMounts looks for mounts that no volume and no running container needs.
-func (m *Manager) checkMounts(_ context.Context, uses []Use) ([]string, error) {
-	keep := m.subpathMounts(uses)
-	for _, c := range m.candidates() {
-		_, _, active, _ := m.lookup(c.Name)
-		switch {
-		case c.isOverlay(), c.damaged:
-			keep = append(keep, m.data(c.Name), m.layer(c.Name))
-		case isMount(c.Options) && active > 0:
-			keep = append(keep, m.data(c.Name))
-		}
-	}
-	mounts, err := mountinfo.GetMounts(func(info *mountinfo.Info) (skip, stop bool) {
-		return !strings.HasPrefix(info.Mountpoint, m.cfg.Root+"/") && !strings.HasPrefix(info.Mountpoint, m.cfg.RunDir+"/"), false
-	})
-	if err != nil {
-		return nil, err
-	}
-	var problems []string
-	for _, info := range mounts {
-		isNeeded := slices.ContainsFunc(keep, func(path string) bool { return within(info.Mountpoint, path) })
-		if !isNeeded {
-			problems = append(problems, fmt.Sprintf("mount %s belongs to no volume in use", info.Mountpoint))
-		}
-	}
-	return problems, nil
-}
-
 // checkSnapshots looks for snapshots without a volume.
 func (m *Manager) checkSnapshots(ctx context.Context, _ []Use) ([]string, error) {
 	lister, ok := m.cfg.Layers.(LayerLister)
@@ -154,35 +123,5 @@ func (m *Manager) size(ctx context.Context, r record) (int64, error) {
 		}
 		root = upper.Dir
 	}
-	type inode struct{ dev, ino uint64 }
-	seen := map[inode]struct{}{}
-	var total int64
-	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed while we look
-		}
-		if err != nil {
-			return err
-		}
-		var stat unix.Stat_t
-		if err := unix.Lstat(path, &stat); err != nil {
-			if errors.Is(err, unix.ENOENT) {
-				return nil
-			}
-			return &fs.PathError{Op: "lstat", Path: path, Err: err}
-		}
-		if stat.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return ctx.Err()
-		}
-		id := inode{stat.Dev, stat.Ino}
-		if _, again := seen[id]; again && stat.Nlink > 1 {
-			return nil
-		}
-		if stat.Nlink > 1 {
-			seen[id] = struct{}{}
-		}
-		total += stat.Size
-		return nil
-	})
-	return total, err
+	return treeSize(ctx, root)
 }

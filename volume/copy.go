@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 
 	"slipway/internal/cleanup"
 	"slipway/internal/failpoint"
@@ -101,21 +100,6 @@ func placeStaged(ctx context.Context, data string) (err error) {
 		return err
 	}
 	return os.Remove(staged)
-}
-
-// moveNew renames a file and replaces none.
-func moveNew(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) { // this file system cannot do it in one step
-		if _, err := os.Lstat(to); err == nil {
-			return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
-		}
-		return os.Rename(from, to)
-	}
-	if err != nil {
-		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
-	}
-	return nil
 }
 
 // recordCopy notes that a copy of the volume's content is complete and durable,

@@ -3,15 +3,12 @@ package volume
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"time"
 
 	"github.com/containerd/errdefs"
-
-	"slipway/internal/cleanup"
 )
 
 // recoverRecords makes damaged records again from what else there is of the
@@ -54,48 +51,6 @@ func (m *Manager) recoverRecord(ctx context.Context, name string) (record, error
 		return record{}, errdefs.ErrDataLoss.WithMessage("its directory does not tell what was mounted there")
 	}
 	return record{Name: name, Created: time.Now()}, nil
-}
-
-// recoverOverlay returns the record of an overlay by its snapshot. Whether a
-// database has been started with it is not known. The safe guess is that none
-// has: the containers that did start one know it themselves, and in another the
-// copy is made harmless.
-func (m *Manager) recoverOverlay(ctx context.Context, name string, snapshot Snapshot) (r record, err error) {
-	path, ok := snapshot.Labels[pathLabel]
-	if !ok {
-		return record{}, errdefs.ErrDataLoss.WithMessage("its snapshot does not tell which of its directories the volume is")
-	}
-	var undo cleanup.Stack
-	defer undo.Run(ctx, &err)
-	if err := m.makeDirs(name); err != nil {
-		return record{}, err
-	}
-	// Containers that run have this mount. A second one of the same snapshot would
-	// not agree with it.
-	mounted, err := isMounted(m.layer(name))
-	if err != nil {
-		return record{}, err
-	}
-	r = record{
-		Name: name, Created: snapshot.Created, Anonymous: true, Labels: map[string]string{AnonymousLabel: ""},
-		Filled: &filled{Method: MethodOverlay, Chain: snapshot.Chain, Parent: snapshot.Labels[parentLabel], Fresh: true},
-	}
-	if !mounted {
-		mounts, err := m.cfg.Layers.Mounts(ctx, r.key())
-		if err != nil {
-			return record{}, err
-		}
-		undo.Add(func(context.Context) error { return m.unmountAll(name) })
-		if err := m.mountLayer(name, mounts); err != nil {
-			return record{}, err
-		}
-	}
-	dir, sub, err := m.openLayer(name, path)
-	if err != nil {
-		return record{}, fmt.Errorf("finding the volume in its snapshot: %w", err)
-	}
-	r.Filled.SubPath = sub
-	return r, dir.Close()
 }
 
 // isPlain reports whether the volume's files are in its own directory, and

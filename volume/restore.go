@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	mobymount "github.com/moby/moby/api/types/mount"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -150,48 +149,4 @@ func (m *Manager) adoptOrphans(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// sweepRunDir removes views, and sub path mounts of containers that do not run.
-func (m *Manager) sweepRunDir(uses []Use) error {
-	keep := m.subpathMounts(uses)
-	dirs, err := os.ReadDir(m.cfg.RunDir)
-	if err != nil {
-		return err
-	}
-	for _, dir := range dirs {
-		path := filepath.Join(m.cfg.RunDir, dir.Name())
-		if strings.HasPrefix(dir.Name(), viewPrefix) {
-			if err := dropMountpoint(path); err != nil {
-				return err
-			}
-			continue
-		}
-		mounts, err := os.ReadDir(path)
-		if err != nil {
-			return err
-		}
-		for _, entry := range mounts {
-			if at := filepath.Join(path, entry.Name()); !slices.Contains(keep, at) {
-				if err := dropMountpoint(at); err != nil {
-					return err
-				}
-			}
-		}
-		_ = os.Remove(path) // stays if a mount stays
-	}
-	return nil
-}
-
-// subpathMounts returns where the running containers' sub path mounts are.
-func (m *Manager) subpathMounts(uses []Use) []string {
-	var paths []string
-	for _, use := range uses {
-		for _, p := range use.Points {
-			if use.Running && p.Type == mobymount.TypeVolume && p.Spec.VolumeOptions != nil && p.Spec.VolumeOptions.Subpath != "" {
-				paths = append(paths, m.subpathDir(use.ID, p))
-			}
-		}
-	}
-	return paths
 }
