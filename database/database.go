@@ -70,6 +70,13 @@ type PasswordSetter interface {
 	SetPassword(ctx context.Context, g Guest, account, password string) error
 }
 
+// Stopper is implemented by adapters of engines that are shut down by a statement. It comes before the signal of
+// StopDefaults, which is sent if Stop fails or the container has not ended after it.
+type Stopper interface {
+	// Stop tells the database to shut down cleanly and returns when it has ended its last session, or when the context has ended.
+	Stop(ctx context.Context, g Guest) error
+}
+
 // Describer is implemented by adapters that can say more about a running database.
 type Describer interface {
 	Describe(ctx context.Context, g Guest) (Description, error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"time"
 )
@@ -14,6 +15,15 @@ type Guest interface {
 	// error. The command and everything it started are killed, and the error wraps [ErrTimeout] or
 	// [ErrOutput], when it runs longer than Timeout or writes more than OutputLimit bytes.
 	Exec(ctx context.Context, c Command) (Result, error)
+}
+
+// Dialer is implemented by guests of which an adapter can reach the ports: engines whose clients are no part of the
+// container are spoken to in their own protocol.
+type Dialer interface {
+	// Dial connects to a TCP port on which a process of this container listens, and to no other: the implementation makes sure of it, also where
+	// containers share the host's ports. Otherwise the error wraps errdefs.ErrUnavailable. What comes out of the connection is the
+	// guest's, and nothing that is sent may be worth more than access to this container's database.
+	Dial(ctx context.Context, port uint16) (net.Conn, error)
 }
 
 // Command is one program run in a container.
