@@ -99,7 +99,7 @@ const (
 		"LEFT JOIN sys.server_principals AS sp ON dp.sid = sp.sid " +
 		"WHERE sp.sid IS NULL AND dp.authentication_type_desc = 'INSTANCE' AND dp.principal_id > 4 ORDER BY dp.name;"
 	sqlJobs      = "SELECT name FROM msdb.dbo.sysjobs WHERE enabled = 1 ORDER BY name;"
-	sqlMail      = "SELECT name FROM msdb.dbo.sysmail_profile ORDER BY name;"
+	sqlMail      = "EXEC msdb.dbo.sysmail_help_profile_sp;"
 	sqlLinks     = "SELECT name, provider, data_source FROM sys.servers WHERE is_linked = 1 AND (is_data_access_enabled = 1 OR is_rpc_out_enabled = 1) ORDER BY name;"
 	sqlEndpoints = "SELECT name, type_desc FROM sys.endpoints WHERE type IN (3, 4) AND state = 0 ORDER BY name;"
 	sqlStart     = "SELECT name FROM master.sys.procedures WHERE is_auto_executed = 1 ORDER BY name;"
@@ -225,7 +225,7 @@ func TestFirstReady(t *testing.T) {
 	g := double(t,
 		rows(step(PageJobs, sqlJobs), "name", []any{"nightly export"}, []any{"it's"}),
 		args(step(PageUpdateJob, sqlJobOff), "nightly export"), args(step(PageUpdateJob, sqlJobOff), "it's"),
-		rows(step(PageMailProfiles, sqlMail), "name", []any{"ops"}, []any{"sales"}),
+		rows(step(PageMailProfiles, sqlMail), "profile_id name description", []any{56, "ops", nil}, []any{57, "sales", "x"}),
 		step(PageStopMail, "EXEC msdb.dbo.sysmail_stop_sp;"),
 		rows(step(PageServers, sqlLinks), "name provider data_source", []any{"PROD", "SQLNCLI", "prod.example"}, []any{"X", nil, nil}),
 		args(step(PageServerOption, sqlOption), "PROD", "data access"), args(step(PageServerOption, sqlOption), "PROD", "rpc out"),
@@ -253,7 +253,7 @@ func TestFirstReady(t *testing.T) {
 func TestKeepOutward(t *testing.T) {
 	g := double(t,
 		rows(step(PageJobs, sqlJobs), "name", []any{"nightly"}),
-		rows(step(PageMailProfiles, sqlMail), "name"), rows(step(PageServers, sqlLinks), "name provider data_source"),
+		rows(step(PageMailProfiles, sqlMail), "profile_id name description"), rows(step(PageServers, sqlLinks), "name provider data_source"),
 		rows(step(PageEndpoints, sqlEndpoints), "name type_desc"), rows(step(PageStartProcedures, sqlStart), "name"),
 	)
 	keep := database.Request{Labels: map[string]string{database.LabelOutward: database.OutwardKeep}}

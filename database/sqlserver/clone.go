@@ -83,7 +83,15 @@ func (s *Server) jobOutlets(ctx context.Context) ([]outlet, error) {
 }
 
 func (s *Server) mailOutlets(ctx context.Context) ([]outlet, error) {
-	profiles, err := s.names(ctx, mailProfiles())
+	var profiles []string
+	err := s.rows(ctx, mailProfiles(), func(r *sql.Rows) error {
+		var id int
+		var name string
+		var description sql.NullString
+		err := r.Scan(&id, &name, &description)
+		profiles = append(profiles, name)
+		return err
+	})
 	if err != nil || len(profiles) == 0 {
 		return nil, err
 	}

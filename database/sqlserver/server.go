@@ -145,6 +145,25 @@ func inDatabase[T any](ctx context.Context, s *Server, database string, do func(
 	return out, errors.Join(err, s.exec(ctx, use("master")))
 }
 
+// Run runs batches of the user's own in a database, one after the other. A batch is what stands between two lines GO of a
+// script, which are none of the server's.
+func (s *Server) Run(ctx context.Context, database string, batches ...string) error {
+	_, err := inDatabase(ctx, s, database, func() (struct{}, error) {
+		for _, b := range batches {
+			if err := s.exec(ctx, statement{text: b + "\n"}); err != nil { // with a line's end it is no name of a procedure
+				return struct{}{}, err
+			}
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// Column runs a query of the user's own in a database that gives one column of text.
+func (s *Server) Column(ctx context.Context, database, query string) ([]string, error) {
+	return inDatabase(ctx, s, database, func() ([]string, error) { return s.names(ctx, statement{text: query + "\n"}) })
+}
+
 // Detach takes a database out of the server, cleanly, so that its files can be copied. Its other sessions are ended and
 // what they had not committed is rolled back. If it cannot be detached (it is published, mirrored, has a snapshot, is
 // suspect) it is put back in use.

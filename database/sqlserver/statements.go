@@ -26,7 +26,7 @@ const (
 	PageMoveUser        Page = "Move User Databases"
 	PageJobs            Page = "dbo.sysjobs (Transact-SQL)"
 	PageUpdateJob       Page = "sp_update_job (Transact-SQL)"
-	PageMailProfiles    Page = "sysmail_profile"
+	PageMailProfiles    Page = "sysmail_help_profile_sp (Transact-SQL)"
 	PageStopMail        Page = "sysmail_stop_sp (Transact-SQL)"
 	PageServers         Page = "sys.servers (Transact-SQL)"
 	PageServerOption    Page = "sp_serveroption (Transact-SQL)"
@@ -177,7 +177,7 @@ func disableJob(name string) statement {
 }
 
 func mailProfiles() statement {
-	return statement{page: PageMailProfiles, text: "SELECT name FROM msdb.dbo.sysmail_profile ORDER BY name;"}
+	return statement{page: PageMailProfiles, text: "EXEC msdb.dbo.sysmail_help_profile_sp;"}
 }
 
 func stopMail() statement {
