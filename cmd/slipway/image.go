@@ -20,7 +20,7 @@ import (
 )
 
 func newImage(s streams, d *daemonClient) *cobra.Command {
-	return group("image", "Images", newFromHost(s, d))
+	return group("image", "Images", newFromHost(s, d), newImportDir(s, d))
 }
 
 // fromHostOptions are the flags of image from-host.
@@ -155,27 +155,8 @@ func writeFile(name string, write func(io.Writer) error) error {
 
 // load streams the image into the daemon.
 func load(ctx context.Context, s streams, d *daemonClient, im *fromhost.Image, progress fromhost.Progress) error {
-	cli, err := d.connect()
-	if err != nil {
-		return err
-	}
-	defer cli.Close()
-	if _, err := cli.Ping(ctx, client.PingOptions{}); err != nil { // before two seconds of hashing
-		return d.unreachable(ctx, err)
-	}
-	r, w := io.Pipe()
-	written := make(chan error, 1)
-	go func() {
-		err := im.WriteTo(ctx, w, progress)
-		w.CloseWithError(err)
-		written <- err
-	}()
-	err = loadStream(ctx, s, d, cli, r)
-	_ = r.CloseWithError(errors.New("the daemon stopped reading"))
-	if writeErr := <-written; err == nil {
-		err = writeErr
-	}
-	return err
+	return stream(ctx, d, func(w io.Writer) error { return im.WriteTo(ctx, w, progress) },
+		func(cli *client.Client, r io.Reader) error { return loadStream(ctx, s, d, cli, r) })
 }
 
 func loadStream(ctx context.Context, s streams, d *daemonClient, cli *client.Client, r io.Reader) error {
