@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -61,9 +62,12 @@ func newFromHost(s streams, d *daemonClient) *cobra.Command {
 }
 
 func listHost(s streams, host *fromhost.Host, format formatValue) error {
-	found := host.List()
+	found, err := host.List()
+	if err != nil {
+		return err
+	}
 	if len(found) == 0 && format == formatTable {
-		fmt.Fprintln(s.err, "Nothing was found. PostgreSQL: apt-get install postgresql; busybox: apt-get install busybox-static")
+		fmt.Fprintln(s.err, nothingFound)
 	}
 	if found == nil {
 		found = []fromhost.Found{}
@@ -71,7 +75,7 @@ func listHost(s streams, host *fromhost.Host, format formatValue) error {
 	return s.show(format, found, func(t *table) {
 		t.row("NAME", "VERSION", "PACKAGE", "IMAGE")
 		for _, f := range found {
-			t.row(f.Name, f.Version, f.Package, f.Tag)
+			t.row(f.Name, f.Version, f.Package, cmp.Or(f.Tag, "- ("+f.Note+")"))
 		}
 	})
 }

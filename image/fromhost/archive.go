@@ -12,8 +12,10 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -71,10 +73,10 @@ func (im *Image) WriteTo(ctx context.Context, w io.Writer, progress Progress) er
 
 // documents makes the image's configuration, manifest, OCI index and docker save manifest.
 func (im *Image) documents(layer ocispec.Descriptor) (config, manifest, index, docker []byte, err error) {
-	created := im.created
+	created, platform := im.created, im.platform()
 	config, err = json.Marshal(ocispec.Image{
 		Created:  &created,
-		Platform: ocispec.Platform{Architecture: runtime.GOARCH, OS: "linux"},
+		Platform: im.platform(),
 		Config:   im.config,
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer.Digest}},
 		History:  []ocispec.History{{Created: &created, CreatedBy: "slipway image from-host", Comment: im.comment}},
@@ -97,7 +99,7 @@ func (im *Image) documents(layer ocispec.Descriptor) (config, manifest, index, d
 		Versioned: version, MediaType: ocispec.MediaTypeImageIndex,
 		Manifests: []ocispec.Descriptor{{
 			MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest)),
-			Platform: &ocispec.Platform{Architecture: runtime.GOARCH, OS: "linux"},
+			Platform: &platform,
 			Annotations: map[string]string{
 				"io.containerd.image.name": im.name.String(), ocispec.AnnotationRefName: im.name.Tag(),
 			},
@@ -114,25 +116,40 @@ func (im *Image) documents(layer ocispec.Descriptor) (config, manifest, index, d
 	return config, manifest, index, docker, err
 }
 
+// platform is what the image runs on.
+func (im *Image) platform() ocispec.Platform {
+	if !im.windows {
+		return ocispec.Platform{Architecture: runtime.GOARCH, OS: "linux"}
+	}
+	return ocispec.Platform{Architecture: runtime.GOARCH, OS: "windows", OSVersion: platforms.DefaultSpec().OSVersion}
+}
+
 // writeLayer writes the image's files as a tar stream.
 func (im *Image) writeLayer(ctx context.Context, w io.Writer, count *counter) error {
 	out := tar.NewWriter(w)
+	prefix := ""
+	if im.windows {
+		prefix = "Files"
+		if err := out.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "Files/", Mode: 0o755, ModTime: im.created, Format: tar.FormatPAX}); err != nil {
+			return err
+		}
+	}
 	buf := make([]byte, 256<<10)
 	for _, f := range im.Files {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if err := f.write(out, buf, count); err != nil {
+		if err := f.write(out, prefix, buf, count); err != nil {
 			return fmt.Errorf("%s: %w", f.Path, err)
 		}
 	}
 	return out.Close()
 }
 
-// write writes one entry.
-func (f *File) write(out *tar.Writer, buf []byte, count *counter) error {
+// write writes one entry, beneath the directory prefix.
+func (f *File) write(out *tar.Writer, prefix string, buf []byte, count *counter) error {
 	h := &tar.Header{
-		Name: f.Path[1:], Mode: int64(f.Mode & 0o7777), Uid: f.uid, Gid: f.gid, ModTime: f.modified,
+		Name: strings.TrimPrefix(prefix+f.Path, "/"), Mode: int64(f.Mode & 0o7777), Uid: f.uid, Gid: f.gid, ModTime: f.modified,
 		Size: f.Size, Linkname: f.Target, Format: tar.FormatPAX,
 	}
 	switch f.Mode & typeMask {

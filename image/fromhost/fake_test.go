@@ -153,7 +153,7 @@ func TestOnlyUnchangedFiles(t *testing.T) {
 
 func TestNothingInstalled(t *testing.T) {
 	host := newFakeHost(t).open()
-	if found := host.List(); len(found) > 0 {
+	if found, err := host.List(); err != nil || len(found) > 0 {
 		t.Errorf("found %v", found)
 	}
 	for name, want := range map[string]string{"postgresql": "apt-get install postgresql", "busybox": "apt-get install busybox-static"} {

@@ -13,6 +13,9 @@
 // archive that is an OCI layout and a docker save archive at the same time, in one stream of constant memory.
 //
 // The package reads the dpkg database of Debian and its derivatives. It takes no locks.
+//
+// On Windows it reads what installers record in the registry, and looks whether the files are there. An image of an
+// installed PostgreSQL has no programs in it: its containers run those that are installed.
 package fromhost
 
 import (
@@ -31,10 +34,14 @@ type Found struct {
 	Name string `json:"name"`
 	// Version is the software's own.
 	Version string `json:"version"`
-	// Package is the package that holds it, with its version.
+	// Package is the package that holds it, with its version; on Windows its name in the registry, its edition or the like.
 	Package string `json:"package"`
-	// Tag is the name that the image gets by default.
-	Tag string `json:"tag"`
+	// Tag is the name that the image gets by default; empty if no image can be made of it.
+	Tag string `json:"tag,omitempty"`
+	// Path is the directory that it is installed in, on Windows.
+	Path string `json:"path,omitempty"`
+	// Note says what there is to know, such as why no image can be made of it.
+	Note string `json:"note,omitempty"`
 }
 
 // Config says where to look and how to report.
@@ -45,12 +52,19 @@ type Config struct {
 
 // Host is a machine's installed software.
 type Host struct {
-	root string
-	db   *packageDB
+	root    string
+	db      *packageDB
+	windows *windowsHost // in place of the others
 }
 
-// Open reads the package manager's database. On a system without one the error wraps errdefs.ErrNotImplemented.
+// Open reads the package manager's database, on Windows the registry. On another system without a package manager that is
+// known the error wraps errdefs.ErrNotImplemented.
 func Open(c Config) (*Host, error) {
+	if c.Root == "" {
+		if w := thisWindows(); w != nil {
+			return &Host{windows: w}, nil
+		}
+	}
 	if c.Root == "" {
 		c.Root = "/"
 	}
@@ -61,8 +75,11 @@ func Open(c Config) (*Host, error) {
 	return &Host{root: c.Root, db: db}, nil
 }
 
-// List finds what images can be made of, newest version first.
-func (h *Host) List() []Found {
+// List finds what images can be made of, newest version first, and on Windows also what containers can use without one.
+func (h *Host) List() ([]Found, error) {
+	if h.windows != nil {
+		return h.windows.found()
+	}
 	var out []Found
 	for _, v := range h.postgresVersions() {
 		p := h.db.packages["postgresql-"+v]
@@ -75,7 +92,7 @@ func (h *Host) List() []Found {
 			Name: "busybox", Version: upstream(p.version), Package: p.name + " " + p.version, Tag: "busybox:latest",
 		})
 	}
-	return out
+	return out, nil
 }
 
 // upstream is the software's version in a package's: without epoch and revision.
@@ -103,6 +120,7 @@ type Image struct {
 	config  ocispec.ImageConfig
 	created time.Time
 	comment string
+	windows bool // an image for Windows, whose layer has its files beneath Files/
 }
 
 // File is one entry of an image.
@@ -137,6 +155,14 @@ func (im *Image) Size() int64 {
 // Build chooses and checks the files of an image. The name is one that List gives, or just "postgresql" for the newest
 // version. An empty tag is the default one.
 func (h *Host) Build(ctx context.Context, name, tag string) (*Image, error) {
+	if h.windows != nil {
+		im, usual, err := h.windows.build(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		im.name, err = parseTag(cmp.Or(tag, usual))
+		return im, err
+	}
 	build, usual := h.busybox, "busybox:latest"
 	if name != "busybox" {
 		major, err := h.postgresVersion(name)

@@ -1,0 +1,6 @@
+//go:build !windows
+
+package fromhost
+
+// thisWindows is nil: this machine is none.
+func thisWindows() *windowsHost { return nil }
