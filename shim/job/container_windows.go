@@ -121,6 +121,12 @@ func (c *Container) Create(p Program) (*Process, error) {
 	return process, nil
 }
 
+// Resolve returns the host's path and the command line of what [Container.Create] would run.
+func (c *Container) Resolve(p Program) (path, commandLine string, err error) {
+	found, err := resolve(c.cfg.Root, p)
+	return found.path, found.commandLine, err
+}
+
 // followFirst ends the container with its first process.
 func (c *Container) followFirst(first *Process) {
 	<-first.Exited()

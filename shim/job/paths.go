@@ -1,10 +1,9 @@
 package job
 
 import (
-	"fmt"
 	"strings"
 
-	"github.com/containerd/errdefs"
+	"slipway/internal/winpath"
 )
 
 // RootVariable is the environment variable that has the path of the container's root.
@@ -45,67 +44,12 @@ func indexFold(s, sub string) int {
 // and names that Windows would change silently (`a. `) are
 // errdefs.ErrInvalidArgument.
 func Inside(path string) (string, error) {
-	given := path
-	path = strings.ReplaceAll(path, "/", `\`)
 	switch {
-	case strings.ContainsRune(path, 0):
-		return "", fmt.Errorf("path %q has a NUL byte: %w", given, errdefs.ErrInvalidArgument)
-	case strings.HasPrefix(path, `\\`), strings.HasPrefix(path, `\??\`):
-		return "", fmt.Errorf("path %q is of the network or a device: a container has its drive C: only: %w", given, errdefs.ErrInvalidArgument)
-	case len(path) >= 2 && path[1] == ':':
-		if path[0] != 'C' && path[0] != 'c' {
-			return "", fmt.Errorf("path %q: a container has its drive C: only: %w", given, errdefs.ErrInvalidArgument)
-		}
-		path = path[2:]
+	case winpath.HasDrive(path) && len(path) == len(winpath.Drive):
+		path += `\`
+	case !winpath.HasDrive(path) && (path == "" || path[0] != '/' && path[0] != '\\'):
+		path = `\` + path
 	}
-	var kept []string
-	for part := range strings.SplitSeq(path, `\`) {
-		switch part {
-		case "", ".":
-		case "..":
-			kept = kept[:max(0, len(kept)-1)]
-		default:
-			if err := checkName(part); err != nil {
-				return "", fmt.Errorf("path %q: %w", given, err)
-			}
-			kept = append(kept, part)
-		}
-	}
-	if len(kept) == 0 {
-		return ".", nil
-	}
-	return strings.Join(kept, `\`), nil
-}
-
-// checkName refuses what Win32 does not take as the name of a file, or takes for
-// another. See Microsoft's "Naming Files, Paths, and Namespaces".
-func checkName(name string) error {
-	switch {
-	case strings.ContainsAny(name, `<>:"|?*`):
-		return fmt.Errorf("%q has a character that no file name can have: %w", name, errdefs.ErrInvalidArgument)
-	case strings.IndexFunc(name, func(r rune) bool { return r < ' ' }) >= 0:
-		return fmt.Errorf("%q has a control character: %w", name, errdefs.ErrInvalidArgument)
-	case strings.HasSuffix(name, ".") || strings.HasSuffix(name, " "):
-		return fmt.Errorf("%q ends in a dot or space, which Windows would drop: %w", name, errdefs.ErrInvalidArgument)
-	case isDevice(name):
-		return fmt.Errorf("%q is the name of a device: %w", name, errdefs.ErrInvalidArgument)
-	}
-	return nil
-}
-
-// isDevice reports whether name is reserved for a device, with any extension.
-func isDevice(name string) bool {
-	base, _, _ := strings.Cut(name, ".")
-	base = strings.ToUpper(strings.TrimRight(base, " "))
-	switch base {
-	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
-		return true
-	}
-	digit, ok := strings.CutPrefix(base, "COM")
-	if !ok {
-		if digit, ok = strings.CutPrefix(base, "LPT"); !ok {
-			return false
-		}
-	}
-	return digit != "" && strings.Contains("0123456789¹²³", digit)
+	inside, err := winpath.Inside(path)
+	return strings.ReplaceAll(inside, "/", `\`), err
 }

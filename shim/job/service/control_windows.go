@@ -177,10 +177,16 @@ func (t *tasks) kill(ctx context.Context, r *task.KillRequest) error {
 }
 
 // ask asks a process to end, and does not wait for it: by the stop command of the container if it is
-// for the first process and there is one, else by CTRL_BREAK.
+// for the first process and there is one, else by Ctrl-C at its terminal if it has one, else by CTRL_BREAK.
 func (t *tasks) ask(ctx context.Context, container *job.Container, p *process) error {
 	program := job.Program{Env: container.Environment(t.spec.Process.Env), Dir: t.spec.Process.Cwd}
-	if command := t.spec.Annotations[job.StopAnnotation]; command != "" && p == t.first {
+	command := t.spec.Annotations[job.StopAnnotation]
+	if p != t.first || command == "" {
+		if typed, err := p.currentStreams().interrupt(); typed {
+			return err
+		}
+	}
+	if command != "" && p == t.first {
 		program.CommandLine = command
 	} else {
 		self, err := os.Executable()
@@ -212,18 +218,26 @@ func (t *tasks) CloseIO(_ context.Context, r *task.CloseIORequest) (*emptypb.Emp
 	if err != nil {
 		return nil, errgrpc.ToGRPC(err)
 	}
-	p.mu.Lock()
-	s := p.streams
-	p.mu.Unlock()
-	if s != nil && r.Stdin {
+	if s := p.currentStreams(); s != nil && r.Stdin {
 		s.closeInput()
 	}
 	return &emptypb.Empty{}, nil
 }
 
-// ResizePty is not implemented: there are no terminals yet.
-func (t *tasks) ResizePty(context.Context, *task.ResizePtyRequest) (*emptypb.Empty, error) {
-	return nil, errgrpc.ToGRPC(fmt.Errorf("a terminal: %w", errdefs.ErrNotImplemented))
+// ResizePty tells a process the size of its terminal.
+func (t *tasks) ResizePty(_ context.Context, r *task.ResizePtyRequest) (*emptypb.Empty, error) {
+	p, err := t.get(r.ID, r.ExecID)
+	if err != nil {
+		return nil, errgrpc.ToGRPC(err)
+	}
+	s := p.currentStreams()
+	if s == nil {
+		return nil, errgrpc.ToGRPC(fmt.Errorf("the process has not been started: %w", errdefs.ErrFailedPrecondition))
+	}
+	if err := s.resize(r.Width, r.Height); err != nil {
+		return nil, errgrpc.ToGRPC(err)
+	}
+	return &emptypb.Empty{}, nil
 }
 
 // Checkpoint is not implemented: Windows cannot.

@@ -210,10 +210,17 @@ func (d *daemon) remove(t *testing.T, c *container) *runtime.Exit {
 		t.Fatal(err)
 	}
 	await(t, "end of the shim", func() bool { return !alive(shim) })
-	if entries, err := os.ReadDir(filepath.Join(d.state, testNamespace)); err != nil || len(entries) != 0 {
-		t.Errorf("the bundle is still there: %v, %v", entries, err)
-	}
+	d.awaitNoBundle(t)
 	return exit
+}
+
+// awaitNoBundle waits until no container has a bundle.
+func (d *daemon) awaitNoBundle(t *testing.T) {
+	t.Helper()
+	await(t, "removal of the bundle", func() bool {
+		entries, err := os.ReadDir(filepath.Join(d.state, testNamespace))
+		return err == nil && len(entries) == 0
+	})
 }
 
 // shimPID asks the shim for its process.
@@ -350,4 +357,18 @@ func alive(pid uint32) bool {
 	defer windows.CloseHandle(handle) //nolint:errcheck // a handle that was only asked
 	event, err := windows.WaitForSingleObject(handle, 0)
 	return err != nil || event != windows.WAIT_OBJECT_0
+}
+
+func isConsoleHost(pid uint32) bool {
+	handle, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, pid)
+	if err != nil {
+		return false
+	}
+	defer windows.CloseHandle(handle) //nolint:errcheck // a handle that was only asked
+	name := make([]uint16, 1024)
+	size := uint32(len(name))
+	if err := windows.QueryFullProcessImageName(handle, 0, &name[0], &size); err != nil {
+		return false
+	}
+	return strings.EqualFold(filepath.Base(windows.UTF16ToString(name)), "conhost.exe")
 }

@@ -24,6 +24,13 @@ func Main(ctx context.Context, args []string, in io.Reader, out, usage io.Writer
 		}
 		return sendBreak(uint32(pid))
 	}
+	if len(args) > 0 && args[0] == consoleAction {
+		code, err := runConsole(args[1:])
+		if err != nil {
+			_, _ = fmt.Fprintln(out, err) // it is the terminal
+		}
+		os.Exit(int(code)) //nolint:gocritic // nothing is deferred
+	}
 	call, err := Parse(args, os.Getenv, usage)
 	if err != nil {
 		return err

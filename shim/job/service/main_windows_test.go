@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strconv"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/windows"
 )
 
 // TestMain is the tests, the shim's program when containerd or the shim itself runs this file's binary with
@@ -16,7 +19,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "program" {
 		os.Exit(programs[os.Args[2]](os.Args[3:]))
 	}
-	if len(os.Args) > 2 && (os.Args[1] == "-namespace" || os.Args[1] == breakAction) {
+	if len(os.Args) > 2 && (os.Args[1] == "-namespace" || os.Args[1] == breakAction || os.Args[1] == consoleAction) {
 		if err := Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -52,6 +55,45 @@ var programs = map[string]func(args []string) int{
 			fmt.Println(i)
 			time.Sleep(5 * time.Millisecond)
 		}
+		return 0
+	},
+	// trap exits with 42 when it is asked to end.
+	"trap": func([]string) int {
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, os.Interrupt)
+		fmt.Println("ready")
+		<-asked
+		return 42
+	},
+	// console says the size of its console whenever it changes, and exits with 42 at Ctrl-C.
+	"console": func([]string) int {
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, os.Interrupt)
+		for last := ""; ; {
+			var info windows.ConsoleScreenBufferInfo
+			if err := windows.GetConsoleScreenBufferInfo(windows.Handle(os.Stdout.Fd()), &info); err != nil {
+				fmt.Println(err)
+				return 1
+			}
+			size := fmt.Sprintf("%dx%d", info.Window.Right-info.Window.Left+1, info.Window.Bottom-info.Window.Top+1)
+			if size != last {
+				fmt.Println(size)
+			}
+			last = size
+			select {
+			case <-asked:
+				return 42
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	},
+	"whoami": func([]string) int {
+		user, err := windows.GetCurrentProcessToken().GetTokenUser()
+		if err != nil {
+			return 1
+		}
+		account, domain, _, err := user.User.Sid.LookupAccount("")
+		fmt.Println(domain, account, err)
 		return 0
 	},
 	// until ends when there is a file of that name.

@@ -62,6 +62,13 @@ func (p *process) hasStarted() bool {
 	return p.started
 }
 
+// currentStreams are the process's streams, or nil before it is made.
+func (p *process) currentStreams() *streams {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.streams
+}
+
 // status is the process's state, and how it ended.
 func (p *process) status(paused bool) (tasktypes.Status, exit) {
 	p.mu.Lock()

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"slipway/internal/pipe"
 	"slipway/internal/relay"
 )
@@ -39,11 +41,12 @@ type streams struct {
 
 	mu    sync.Mutex
 	write *os.File // our end of the input, nil once closed
+	sizes *os.File // our end of what tells a console its size, nil once closed
 	read  []*os.File
 }
 
 // newStreams makes the streams for the named pipes; an empty name is no stream.
-func newStreams(ctx context.Context, log *slog.Logger, stdin, stdout, stderr string) (_ *streams, err error) {
+func newStreams(ctx context.Context, log *slog.Logger, p *process) (_ *streams, err error) {
 	ctx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	s := &streams{log: log, stop: stop}
 	defer func() {
@@ -51,19 +54,23 @@ func newStreams(ctx context.Context, log *slog.Logger, stdin, stdout, stderr str
 			s.abandon()
 		}
 	}()
-	if stdin != "" {
+	if p.stdin != "" {
 		if s.stdin, s.write, err = os.Pipe(); err != nil {
 			return nil, fmt.Errorf("standard input: %w", err)
 		}
-		s.input.Go(func() { s.copyInput(ctx, stdin) })
+		s.input.Go(func() { s.copyInput(ctx, p.stdin) })
 	}
-	if s.stdout, err = s.output(ctx, stdout); err != nil {
+	if s.stdout, err = s.output(ctx, p.stdout); err != nil {
 		return nil, err
 	}
-	if s.stderr, err = s.output(ctx, stderr); err != nil {
-		return nil, err
+	if p.spec.Terminal {
+		if s.stderr, s.sizes, err = os.Pipe(); err != nil {
+			return nil, fmt.Errorf("sizes of the terminal: %w", err)
+		}
+		return s, nil
 	}
-	return s, nil
+	s.stderr, err = s.output(ctx, p.stderr)
+	return s, err
 }
 
 // output makes one output and returns the process's end of it.
@@ -136,6 +143,28 @@ func (s *streams) closeInput() {
 	}
 }
 
+// resize tells the process the size of its terminal. Without a terminal it is
+// errdefs.ErrFailedPrecondition.
+func (s *streams) resize(width, height uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sizes == nil {
+		return fmt.Errorf("the process has no terminal: %w", errdefs.ErrFailedPrecondition)
+	}
+	return writeSize(s.sizes, width, height)
+}
+
+// interrupt types Ctrl-C at the process's terminal, and reports whether it has one.
+func (s *streams) interrupt() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sizes == nil || s.write == nil {
+		return false, nil
+	}
+	_, err := s.write.Write([]byte{3})
+	return true, err
+}
+
 // handedOver closes the process's ends, which it has now.
 func (s *streams) handedOver() {
 	for _, f := range []*os.File{s.stdin, s.stdout, s.stderr} {
@@ -166,6 +195,10 @@ func (s *streams) abandon() {
 	s.mu.Lock()
 	for _, f := range s.read {
 		_ = f.Close()
+	}
+	if s.sizes != nil {
+		_ = s.sizes.Close()
+		s.sizes = nil
 	}
 	s.mu.Unlock()
 	s.copies.Wait()

@@ -136,17 +136,21 @@ func (t *tasks) config(spec *specs.Spec, bundle string) (cfg job.Config, err err
 
 // make makes p's process in the container, suspended.
 func (t *tasks) make(ctx context.Context, container *job.Container, p *process) error {
-	if p.spec.Terminal {
-		return fmt.Errorf("a terminal (--tty): %w", errdefs.ErrNotImplemented)
+	program := job.Program{
+		Args: p.spec.Args, CommandLine: p.spec.CommandLine, Dir: p.spec.Cwd, Env: container.Environment(p.spec.Env),
 	}
-	s, err := newStreams(ctx, t.log, p.stdin, p.stdout, p.stderr)
+	if p.spec.Terminal {
+		var err error
+		if program, err = withConsole(container, program, p.spec.ConsoleSize); err != nil {
+			return err
+		}
+	}
+	s, err := newStreams(ctx, t.log, p)
 	if err != nil {
 		return err
 	}
-	running, err := container.Create(job.Program{
-		Args: p.spec.Args, CommandLine: p.spec.CommandLine, Dir: p.spec.Cwd, Env: container.Environment(p.spec.Env),
-		Stdin: s.stdin, Stdout: s.stdout, Stderr: s.stderr,
-	})
+	program.Stdin, program.Stdout, program.Stderr = s.stdin, s.stdout, s.stderr
+	running, err := container.Create(program)
 	if err != nil {
 		s.abandon()
 		return err
@@ -313,10 +317,7 @@ func (t *tasks) removeContainer(p *process) (exit, error) {
 	<-p.ended
 	p.streams.drain()
 	for _, e := range execs {
-		e.mu.Lock()
-		s := e.streams
-		e.mu.Unlock()
-		if s != nil {
+		if s := e.currentStreams(); s != nil {
 			s.drain()
 		}
 	}

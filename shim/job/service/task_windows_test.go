@@ -103,7 +103,7 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 		"program":  {func(s *specs.Spec) { s.Process.Args = []string{"no-such-program"} }, errdefs.IsNotFound},
 		"root":     {func(s *specs.Spec) { s.Root.Path = `C:\no\such\root` }, errdefs.IsInvalidArgument},
 		"identity": {func(s *specs.Spec) { s.Annotations[job.IdentityAnnotation] = "king" }, errdefs.IsInvalidArgument},
-		"terminal": {func(s *specs.Spec) { s.Process.Terminal = true }, errdefs.IsFailedPrecondition},
+		"limit":    {func(s *specs.Spec) { s.Annotations[job.ProcessesAnnotation] = "none" }, errdefs.IsInvalidArgument},
 	} {
 		c, err := d.create(t, test.change, "", "sleep")
 		if !test.is(err) {
@@ -113,9 +113,7 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 			_, err := pipe.Dial(t.Context(), logPipe(testNamespace, c.id))
 			return errors.Is(err, fs.ErrNotExist)
 		})
-		if entries, err := os.ReadDir(filepath.Join(d.state, testNamespace)); err != nil || len(entries) != 0 {
-			t.Errorf("%s: the bundle is still there: %v, %v", name, entries, err)
-		}
+		d.awaitNoBundle(t)
 	}
 }
 
@@ -297,9 +295,7 @@ func TestShimDies(t *testing.T) {
 			t.Errorf("process %d lives on", p.Pid)
 		}
 	}
-	if entries, err := os.ReadDir(filepath.Join(d.state, testNamespace)); err != nil || len(entries) != 0 {
-		t.Errorf("the bundle is still there: %v, %v", entries, err)
-	}
+	d.awaitNoBundle(t)
 }
 
 // TestNextDaemonTakesOver has a second set of managers find the container of the first.
