@@ -49,9 +49,11 @@ type Config struct {
 	// CgroupParent is where containers' cgroups are, unless they say otherwise;
 	// empty for the runtime's default.
 	CgroupParent string
-	Pool         Pool
-	Databases    *database.Catalog
-	Defaults     Defaults
+	// Identity is whose rights containers on Windows have, as [shim.SpecRequest] has it.
+	Identity  string
+	Pool      Pool
+	Databases *database.Catalog
+	Defaults  Defaults
 }
 
 // Shims are the processes between the engine and its containers.

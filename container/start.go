@@ -290,6 +290,7 @@ func (m *Manager) spec(ctx context.Context, r *Record, root string, s shared, mo
 		ID: r.ID, Config: r.Config, HostConfig: r.HostConfig, Args: args, User: user, Rootfs: root,
 		Namespaces: s.namespaces, ShmPath: s.shm, Mounts: mounts,
 		InitBinary: m.cfg.InitBinary, CgroupParent: m.cfg.CgroupParent, Ulimits: m.cfg.Defaults.Ulimits,
+		Identity: m.cfg.Identity,
 	})
 }
 

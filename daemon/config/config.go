@@ -125,6 +125,9 @@ type Defaults struct {
 	Ulimits      map[string]*units.Ulimit
 	ShmSize      int64  // bytes
 	CgroupParent string // "" for the engine's own
+	// Identity is whose rights containers on Windows have, as the shim's request has it: "" for the safe
+	// default.
+	Identity string
 }
 
 // Pool is how layers and volumes are kept.

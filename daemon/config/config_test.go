@@ -100,6 +100,7 @@ func TestFlagAndFileAgree(t *testing.T) {
 			c.Defaults.Ulimits = map[string]*units.Ulimit{"nofile": {Name: "nofile", Soft: 10, Hard: 20}}
 		}},
 		{"shm", []string{"--default-shm-size=128m"}, `{"default-shm-size":"128M"}`, func(c *Config) { c.Defaults.ShmSize = 128 << 20 }},
+		{"container-identity", []string{"--container-identity=own"}, `{"container-identity":"own"}`, func(c *Config) { c.Defaults.Identity = "own" }},
 		{"cgroup-parent", []string{"--cgroup-parent=/x"}, `{"cgroup-parent":"/x"}`, func(c *Config) { c.Defaults.CgroupParent = "/x" }},
 		{
 			"registries",

@@ -9,4 +9,5 @@ const (
 	defaultPidFile    = "/run/slipway/slipwayd.pid"
 	defaultHost       = "unix:///run/slipway/slipway.sock"
 	defaultCertDir    = "/etc/slipway"
+	defaultShmSize    = 64 << 20
 )

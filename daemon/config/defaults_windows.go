@@ -7,4 +7,5 @@ const (
 	defaultPidFile    = ""
 	defaultHost       = "npipe:////./pipe/slipway_engine"
 	defaultCertDir    = `C:\ProgramData\slipway`
+	defaultShmSize    = 0 // there is no such file system
 )

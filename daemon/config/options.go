@@ -16,7 +16,7 @@ func newSettings() *settings {
 			Log:      Log{Level: "info", Format: "text"},
 			Network:  Network{Bridge: "slipway0"},
 			Logging:  Logging{Driver: "json-file"},
-			Defaults: Defaults{ShmSize: 64 << 20},
+			Defaults: Defaults{ShmSize: defaultShmSize},
 		},
 		tls: TLS{
 			CA:   filepath.Join(defaultCertDir, "ca.pem"),
@@ -95,6 +95,7 @@ func (s *settings) containerOptions() []*option {
 		ulimitOption(&c.Defaults.Ulimits),
 		scalar(&c.Defaults.ShmSize, option{flag: "default-shm-size", key: "default-shm-size", arg: "bytes", usage: "Default shm size for containers"}, memorySize, byteText),
 		text(&c.Defaults.CgroupParent, option{flag: "cgroup-parent", key: "cgroup-parent", usage: "Set parent cgroup for all containers"}, anything),
+		text(&c.Defaults.Identity, option{flag: "container-identity", key: "container-identity", usage: `Whose rights containers on Windows have ("account"|"appcontainer"|"own")`}, oneOf("account", "appcontainer", "own")),
 	}
 }
 
