@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -54,8 +55,15 @@ func lead(s Sockets) error {
 		return fmt.Errorf("nftables connection: %w", err)
 	}
 	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyIPv4}
-	conn.AddTable(table)
-	conn.DelTable(table)
+	present, err := conn.ListTablesOfFamily(table.Family)
+	if err != nil {
+		return fmt.Errorf("listing firewall tables: %w", err)
+	}
+	// Only then: after a deletion the kernel makes us wait for its clean-up.
+	replaced := slices.ContainsFunc(present, func(t *nftables.Table) bool { return t.Name == tableName })
+	if replaced {
+		conn.DelTable(table)
+	}
 	conn.AddTable(table)
 	chain := conn.AddChain(&nftables.Chain{
 		Name: "output", Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest,
@@ -65,6 +73,9 @@ func lead(s Sockets) error {
 	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: redirect(unix.IPPROTO_TCP, tcp)})
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("leading name queries to the name server: %w", err)
+	}
+	if !replaced {
+		return nil
 	}
 	return forgetFlows()
 }
