@@ -23,7 +23,8 @@
 //	├── <id>-json.log*    output, written by the log keeper
 //	├── hostname          bind-mounted over /etc/hostname
 //	├── hosts             bind-mounted over /etc/hosts
-//	└── resolv.conf       bind-mounted over /etc/resolv.conf
+//	├── resolv.conf       bind-mounted over /etc/resolv.conf
+//	└── resolv.conf.hash  of what the engine wrote there; else it was edited
 //	<exec-root>/rootfs/<id>     the mounted root of a running container
 //	<exec-root>/io/<id>/        FIFOs of the main process, and the name of its run
 //	<exec-root>/views/<id>-*    a stopped container's files, while they are copied

@@ -3,8 +3,9 @@
 // and published ports.
 //
 // The Manager decides and records; packages bridge, firewall and hostport do what
-// the records say; package ipam does the arithmetic of addresses. The default
-// networks bridge, host and none are always there.
+// the records say; package ipam does the arithmetic of addresses, and package dns
+// speaks the protocol of names. The default networks bridge, host and none are always
+// there. docs/networks.md says what containers see of all this.
 //
 // # Records
 //
@@ -12,7 +13,8 @@
 //
 //	networks/<network ID>    networkRecord: name, subnet, bridge, options
 //	sandboxes/<container ID> sandboxRecord
-//	  Endpoints[]            address (the lease), MAC, interface names, published ports
+//	  Endpoints[]            address (the lease), MAC, interface names, names, published ports
+//	  DNS                    servers for what the networks do not know
 //	  Gated                  the ports are reserved, but not yet redirected
 //	forwarding/host          forwardingRecord: the boot in which we turned forwarding on
 //
@@ -22,6 +24,13 @@
 // Restore then completes it for sandboxes that live and undoes it for others.
 // <ExecRoot>/netns/<container ID> pins a namespace and is not recorded: the file
 // is the record.
+//
+// # Names
+//
+// Every sandbox on a user-defined network has a name server (package dns), from its
+// first such connection to its end. What it answers is an index in memory of the
+// endpoints' names, by network (zone), which follows the records; each server sees
+// the networks of its own sandbox (view).
 //
 // # Locks, in the order they are taken
 //
