@@ -73,7 +73,15 @@ var slamOperations = []func(s *slammer){
 	func(s *slammer) { s.commit() },
 	func(s *slammer) { s.call("rmi", http.MethodDelete, "/images/slam:"+strconv.Itoa(s.rand.IntN(3)), nil) },
 	func(s *slammer) { s.exec() }, func(s *slammer) { s.exec() },
+	func(s *slammer) { s.network("connect") }, func(s *slammer) { s.network("disconnect") },
 }
+
+func (s *slammer) network(operation string) {
+	s.call(operation, http.MethodPost, "/networks/"+s.networkName()+"/"+operation, spec{"Container": s.name()})
+}
+
+// networkName is that of a network which is there all the time.
+func (s *slammer) networkName() string { return "slam-" + strconv.Itoa(s.rand.IntN(2)) }
 
 func (s *slammer) create() {
 	image := "busybox"
@@ -83,7 +91,9 @@ func (s *slammer) create() {
 	s.call("create", http.MethodPost, "/containers/create?name="+s.name(), spec{
 		"Image": image, "Cmd": []string{"sh", "-c", "trap 'exit 0' TERM; echo started; while :; do sleep 0.2; done"},
 		"ExposedPorts": spec{"80/tcp": spec{}}, "Volumes": spec{"/vol": spec{}},
-		"HostConfig": spec{"PublishAllPorts": s.rand.IntN(2) == 0, "AutoRemove": s.rand.IntN(4) == 0},
+		"HostConfig": spec{
+			"PublishAllPorts": s.rand.IntN(2) == 0, "AutoRemove": s.rand.IntN(4) == 0, "NetworkMode": []string{"", s.networkName()}[s.rand.IntN(2)],
+		},
 	})
 }
 
@@ -117,6 +127,8 @@ func (s *slammer) call(operation, method, path string, body any) []byte {
 		// The container was stopped, and with it the archive.
 	case operation == "cp to" && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)):
 		// Refused before the archive was read.
+	case strings.Contains(string(data), "is not connected to"), strings.Contains(string(data), "is marked for removal and cannot be connected"):
+		// Docker's status for these is 500.
 	case err != nil:
 		l.wrong[operation+" gets no answer"] = err.Error()
 	case status >= http.StatusInternalServerError:
@@ -136,6 +148,9 @@ func TestFaultSlam(t *testing.T) {
 	tar, err := testutil.Layer([]testutil.File{{Path: "copied", Content: strings.Repeat("x", 10_000)}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i := range 2 {
+		d.MustDocker(t, "network", "create", "slam-"+strconv.Itoa(i))
 	}
 	log := &slamLog{slowest: map[string]time.Duration{}, wrong: map[string]string{}}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("enough"))
