@@ -118,6 +118,9 @@ func (m *Manager) plan(req CreateRequest, img *image.Image) (*Record, []string, 
 		Image: ImageRef{ID: img.ID.String(), Name: cfg.Image, Chain: img.ChainID, Platform: runtime.GOOS},
 		State: State{Status: mobycontainer.StateCreated},
 	}
+	if err := m.checkLinks(host.Links); err != nil {
+		return nil, nil, err
+	}
 	if !cfg.NetworkDisabled {
 		if r.Networks, err = m.wantedNetworks(req.NetworkingConfig, host); err != nil {
 			return nil, nil, err

@@ -243,6 +243,18 @@ func (m *Manager) wantedNetworks(networking *mobynetwork.NetworkingConfig, host 
 	return wanted, nil
 }
 
+// checkLinks wants the other ends of --link to exist. That one does not is no
+// NotFound: a client would pull the image then.
+func (m *Manager) checkLinks(links []string) error {
+	for _, link := range links {
+		name, _, _ := strings.Cut(link, ":")
+		if _, err := m.find(name); err != nil {
+			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("could not get container for %s: %s", name, err))
+		}
+	}
+	return nil
+}
+
 // checkWanted returns the name of a network that a create request names in any
 // way. One that does not exist may be made before the container is started.
 func (m *Manager) checkWanted(ref string, settings *mobynetwork.EndpointSettings) (name string, err error) {

@@ -152,6 +152,7 @@ func TestNetworkLinks(t *testing.T) {
 	docker(t, "network", "disconnect", network, other)
 	docker(t, "network", "connect", "--link", db+":storage", network, other)
 	finds(t, other, "storage", address)
+	dockerFails(t, "could not get container for nobody: No such container: nobody", "create", "--network", network, "--link", "nobody:x", "busybox")
 	dockerFails(t, "--link (HostConfig.Links) is not supported yet", "run", "--rm", "--link", db, "busybox", "true")
 }
 
