@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 
 	"slipway/database"
 
@@ -16,6 +17,14 @@ import (
 )
 
 var _ database.Files = (*Tree)(nil)
+
+// names splits a path of a container.
+func names(p string) ([]string, error) { return split(strings.Trim(path.Clean("/"+p), "/")), nil }
+
+// isAbs tells whether a path of a container is absolute.
+func isAbs(p string) bool { return path.IsAbs(p) }
+
+func sameName(a, b string) bool { return a == b }
 
 // Read returns a regular file's content; see [database.Files].
 func (t *Tree) Read(p string, limit int64) ([]byte, error) {
@@ -185,9 +194,6 @@ func (t *Tree) open(p string, flags uint64) (*os.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: source, Err: err}
 	}
 	defer unix.Close(root)
-	if rel == "" {
-		rel = "."
-	}
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for range 10 {
 		var n int
