@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -86,7 +87,7 @@ func (m *Manager) quiesce(ctx context.Context, c *container, root string, mounts
 	}
 	places := []guestfiles.Mount{{Path: "/", Source: root}}
 	for _, mount := range mounts {
-		if path.IsAbs(mount.Source) {
+		if filepath.IsAbs(mount.Source) {
 			places = append(places, guestfiles.Mount{Path: mount.Destination, Source: mount.Source})
 		}
 	}
@@ -161,7 +162,7 @@ func (m *Manager) awaitStarted(ctx context.Context, a database.Adapter, c *conta
 	}
 	places := []guestfiles.Mount{{Path: "/", Source: m.layers.path(c.id)}}
 	for _, mount := range c.record.Load().Mounts {
-		if path.IsAbs(mount.Source) {
+		if filepath.IsAbs(mount.Source) {
 			places = append(places, guestfiles.Mount{Path: mount.Destination, Source: mount.Source})
 		}
 	}

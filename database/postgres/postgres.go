@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"slipway/database"
+	"slipway/internal/winpath"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -52,11 +53,15 @@ func (Engine) Recognise(env []string) bool {
 // Adapter makes an adapter; see [database.Engine].
 func (Engine) Adapter(env []string) database.Adapter {
 	a := &Adapter{dataDir: defaultDataDir}
-	if dir, ok := database.Getenv(env, "PGDATA"); ok && path.IsAbs(dir) {
-		a.dataDir = path.Clean(dir)
+	if value, ok := database.Getenv(env, "PGDATA"); ok {
+		if dir, windows, ok := guestPath(value); ok {
+			a.dataDir, a.windows = dir, windows
+		}
 	}
-	if dir, ok := database.Getenv(env, "POSTGRES_INITDB_WALDIR"); ok && path.IsAbs(dir) {
-		a.walDir = path.Clean(dir)
+	if value, ok := database.Getenv(env, "POSTGRES_INITDB_WALDIR"); ok {
+		if dir, _, ok := guestPath(value); ok {
+			a.walDir = dir
+		}
 	}
 	// A clone may be given another POSTGRES_USER than its data was made with, so every value is a candidate.
 	a.roles = append(values(env, "POSTGRES_USER"), values(env, "PGUSER")...)
@@ -67,7 +72,8 @@ func (Engine) Adapter(env []string) database.Adapter {
 
 // Adapter is the adapter for one container. It is immutable.
 type Adapter struct {
-	dataDir   string
+	dataDir   string   // with slashes and without a drive on Windows too
+	windows   bool     // the container's paths have drives and backslashes
 	walDir    string   // empty unless the write-ahead log was put elsewhere at initialisation
 	roles     []string // the administrator's name, best guess first
 	databases []string // databases to connect to, best guess first
@@ -88,16 +94,41 @@ func (a *Adapter) DataPaths(cfg ocispec.ImageConfig) []string {
 	}
 	own := slices.Clone(paths)
 	for v := range cfg.Volumes {
-		if !path.IsAbs(v) {
+		v, _, ok := guestPath(v)
+		if !ok {
 			continue
 		}
-		v = path.Clean(v)
 		if slices.ContainsFunc(own, func(p string) bool { return v != "/" && (beneath(v, p) || beneath(p, v)) }) {
 			paths = append(paths, v)
 		}
 	}
+	if a.windows {
+		for i, p := range paths {
+			paths[i] = winpath.Absolute(strings.TrimPrefix(p, "/"))
+		}
+	}
 	slices.Sort(paths)
 	return slices.Compact(paths)
+}
+
+// containerRoot stands for the root of a container in the variables of an image for Windows, whose processes see the whole
+// machine.
+const containerRoot = "%CONTAINER_ROOT%"
+
+// guestPath reads an absolute path of a container, of Windows too, and returns it clean, with slashes and without a drive, as
+// [database.Files] takes it.
+func guestPath(p string) (clean string, windows, ok bool) {
+	if path.IsAbs(p) {
+		return path.Clean(p), false, true
+	}
+	if len(p) > len(containerRoot) && strings.EqualFold(p[:len(containerRoot)], containerRoot) {
+		p = p[len(containerRoot):]
+	}
+	inside, err := winpath.Inside(p)
+	if err != nil || !strings.Contains(p, `\`) && !winpath.HasDrive(p) {
+		return "", false, false
+	}
+	return path.Join("/", inside), true, true
 }
 
 // beneath tells whether p is dir or lies in it; both are clean absolute paths.

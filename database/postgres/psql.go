@@ -120,9 +120,12 @@ func (a *Adapter) find(ctx context.Context, g database.Guest) (host, port string
 	if isReady(ctx, g, login{}) {
 		return "", "", true
 	}
-	res, err := g.Exec(ctx, database.Command{
-		Argv: []string{"cat", "--", a.dataDir + "/" + pidFile}, Timeout: probeTime, OutputLimit: 4096,
-	})
+	show := []string{"cat", "--", a.dataDir + "/" + pidFile}
+	if a.windows {
+		// cd, unlike type, takes a path with spaces as it is, and there is no way to give quotes to cmd.exe.
+		show = []string{"cmd.exe", "/D", "/C", "cd", "/D", "%PGDATA%", "&&", "type", pidFile}
+	}
+	res, err := g.Exec(ctx, database.Command{Argv: show, Timeout: probeTime, OutputLimit: 4096})
 	if err != nil || res.ExitCode != 0 {
 		return "", "", false
 	}

@@ -254,7 +254,7 @@ func (w *windowsHost) postgresImage(f Found) *Image {
 		windows:  true,
 		config: ocispec.ImageConfig{
 			Env: []string{
-				`PGBIN=` + f.Path + `\bin`, "PG_MAJOR=" + major, "PG_VERSION=" + f.Version, `PGDATA=%CONTAINER_ROOT%\pgdata`,
+				`PATH=` + f.Path + `\bin;C:\Windows\system32;C:\Windows`, `PGBIN=` + f.Path + `\bin`, "PG_MAJOR=" + major, "PG_VERSION=" + f.Version, `PGDATA=%CONTAINER_ROOT%\pgdata`,
 			},
 			Entrypoint:   []string{"cmd.exe", "/D", "/C", `%CONTAINER_ROOT%` + strings.ReplaceAll(windowsEntrypoint, "/", `\`)},
 			Cmd:          []string{"postgres"},
