@@ -61,7 +61,7 @@ UNIT = $$($(GO) list ./... | grep -v '^slipway/integration')
 INTEGRATION := SLIPWAY_TEST_BIN=$(BIN)/race SLIPWAY_TEST_CLIENTS=$(BIN)/clients CGO_ENABLED=0 $(GO) test -json -count=1 -timeout 20m
 
 .PHONY: test
-test: setup build race vet bin/clients/docker.exe ## build, vet, unit tests and integration tests (root)
+test: setup build race vet bin/clients/docker.exe bin/clients/docker-compose ## build, vet, unit tests and integration tests (root)
 	{ rc=0; \
 	  $(GO) test -json -race -count=1 -timeout 10m $(UNIT) || rc=1; \
 	  $(INTEGRATION) ./integration/... || rc=1; \
@@ -73,7 +73,7 @@ test-unit: ## unit tests only
 	$(GO) test -json -race -count=1 -timeout 10m $(UNIT) | $(SUMMARY)
 
 .PHONY: test-integration
-test-integration: tools race ## integration tests only (root); RUN=regexp chooses
+test-integration: tools race bin/clients/docker-compose ## integration tests only (root); RUN=regexp chooses
 	$(INTEGRATION) $(if $(RUN),-run '$(RUN)') ./integration/... | $(SUMMARY)
 
 .PHONY: test-wine

@@ -31,6 +31,12 @@ DOCKERBUILD = cd tools/docker && CGO_ENABLED=0 $(TOOLBUILD) -gcflags=github.com/
 bin/clients/docker: $(call pin,docker)
 	$(DOCKERBUILD)
 
+# A plugin of the client, and a program by itself.
+bin/clients/docker-compose: $(call pin,compose)
+	cd tools/compose && CGO_ENABLED=0 $(TOOLBUILD) \
+		-ldflags "-s -w -X github.com/docker/compose/v2/internal.Version=$(call pinned,compose,github.com/docker/compose/v2)" \
+		-o $(BIN)/clients/docker-compose github.com/docker/compose/v2/cmd
+
 # What the tests under Wine drive the engine with.
 bin/clients/docker.exe: export GOOS = windows
 bin/clients/docker.exe: $(call pin,docker)

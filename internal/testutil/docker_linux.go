@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,13 +37,31 @@ func (d *Daemon) DockerCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(clientsDir(), "docker"), args...)
 	cmd.Env = append(os.Environ(),
 		"DOCKER_HOST=unix://"+d.Socket,
-		"DOCKER_CONFIG="+filepath.Join(d.Root, "client"),
+		"DOCKER_CONFIG="+d.clientConfig(),
 		"HOME="+d.Root,
 		"DOCKER_CLI_HINTS=false",
 	)
 	cmd.WaitDelay = time.Second
 	return cmd
 }
+
+// UsePlugin gives the docker client a plugin that is among the clients. It may be
+// called again.
+func (d *Daemon) UsePlugin(name string) error {
+	if _, err := os.Stat(ClientBinary(name)); err != nil {
+		return fmt.Errorf("%w: make bin/clients/%s", err, name)
+	}
+	dir := filepath.Join(d.clientConfig(), "cli-plugins")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.Symlink(ClientBinary(name), filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+func (d *Daemon) clientConfig() string { return filepath.Join(d.Root, "client") }
 
 // Docker runs the docker client to its end.
 func (d *Daemon) Docker(args ...string) Result { return d.DockerInput(nil, args...) }
