@@ -11,11 +11,11 @@ import (
 
 // hostFacts are what `docker info` says about the machine.
 type hostFacts struct {
-	kernel, os, osVersion, arch, cgroup string
-	memory                              int64 // bytes
-	forwarding                          bool
-	security                            []string
-	limits                              hostLimits
+	kernel, os, osVersion, arch string
+	memory                      int64 // bytes
+	forwarding                  bool
+	security                    []string
+	limits                      hostLimits
 }
 
 // hostLimits say which resources the kernel can limit.

@@ -6,12 +6,15 @@ import (
 	"os"
 	"strings"
 
+	"slipway/internal/version"
+
 	"github.com/containerd/cgroups/v3"
+	"github.com/moby/moby/api/types/system"
 	"golang.org/x/sys/unix"
 )
 
 func readHost() hostFacts {
-	h := hostFacts{cgroup: "1", os: "Linux", security: []string{"name=seccomp,profile=builtin"}}
+	h := hostFacts{os: "Linux", security: []string{"name=seccomp,profile=builtin"}}
 	var uts unix.Utsname
 	if unix.Uname(&uts) == nil {
 		h.kernel, h.arch = unix.ByteSliceToString(uts.Release[:]), unix.ByteSliceToString(uts.Machine[:])
@@ -32,7 +35,6 @@ func readHost() hostFacts {
 	}
 	exists := func(path string) bool { _, err := os.Stat(path); return err == nil }
 	if cgroups.Mode() == cgroups.Unified {
-		h.cgroup = "2"
 		h.security = append(h.security, "name=cgroupns")
 		controllers, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers") // none can be read: none can limit
 		has := func(name string) bool {
@@ -47,6 +49,20 @@ func readHost() hostFacts {
 		cpuset: exists(root + "cpuset"), pids: exists(root + "pids"), oomKillDisable: exists(root + "memory/memory.oom_control"),
 	}
 	return h
+}
+
+// describeSystem adds what the engine is made of on this system.
+func describeSystem(info *system.Info) {
+	info.CgroupDriver, info.CgroupVersion = "cgroupfs", "1"
+	if cgroups.Mode() == cgroups.Unified {
+		info.CgroupVersion = "2"
+	}
+	info.Plugins.Network = []string{"bridge", "host", "null"}
+	runc := system.RuntimeWithStatus{Runtime: system.Runtime{Path: "runc"}}
+	info.Runtimes = map[string]system.RuntimeWithStatus{"runc": runc, "io.containerd.runc.v2": runc}
+	info.DefaultRuntime, info.RuncCommit = "runc", system.Commit{ID: version.Runc}
+	info.InitBinary, info.InitCommit = "slipway-init", system.Commit{ID: version.Version()}
+	info.FirewallBackend = &system.FirewallInfo{Driver: "nftables"}
 }
 
 func osRelease(data []byte) map[string]string {

@@ -14,7 +14,6 @@ import (
 	"slipway/layerstore"
 
 	"github.com/docker/go-units"
-	mobycontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
@@ -60,27 +59,25 @@ func (s *systemInfo) Info(ctx context.Context) (system.Info, error) {
 		return system.Info{}, err
 	}
 	limits := host.limits
-	return system.Info{
+	info := system.Info{
 		ID: id, Name: hostname, ServerVersion: version.Version(), SystemTime: time.Now().Format(time.RFC3339Nano),
 		Containers: running + paused + stopped, ContainersRunning: running, ContainersPaused: paused, ContainersStopped: stopped, Images: len(list),
 		Driver: layerstore.Snapshotter, DriverStatus: poolStatus(status), DockerRootDir: d.cfg.Paths.DataRoot,
-		Plugins: system.PluginsInfo{
-			Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"},
-		},
+		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Log: []string{"json-file", "none"}},
 		MemoryLimit: limits.memory, SwapLimit: limits.swap, CPUCfsPeriod: limits.cpu, CPUCfsQuota: limits.cpu, CPUShares: limits.cpu,
 		CPUSet: limits.cpuset, PidsLimit: limits.pids, OomKillDisable: limits.oomKillDisable, IPv4Forwarding: host.forwarding,
 		Debug: d.cfg.Log.Level == "debug", NGoroutines: runtime.NumGoroutine(), LoggingDriver: d.cfg.Logging.Driver,
-		CgroupDriver: "cgroupfs", CgroupVersion: host.cgroup, KernelVersion: host.kernel, OperatingSystem: host.os, OSVersion: host.osVersion,
+		KernelVersion: host.kernel, OperatingSystem: host.os, OSVersion: host.osVersion,
 		OSType: runtime.GOOS, Architecture: host.arch, NCPU: runtime.NumCPU(), MemTotal: host.memory,
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}},
-		Labels: d.cfg.Labels, LiveRestoreEnabled: true, Isolation: mobycontainer.IsolationEmpty, InitBinary: "slipway-init",
-		Runtimes:       map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "runc"}}, "io.containerd.runc.v2": {Runtime: system.Runtime{Path: "runc"}}},
-		DefaultRuntime: "runc", SecurityOptions: host.security, FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
-		ContainerdCommit: system.Commit{ID: containerdVersion()}, RuncCommit: system.Commit{ID: version.Runc}, InitCommit: system.Commit{ID: version.Version()},
-		Containerd: &system.ContainerdInfo{Namespaces: system.ContainerdNamespaces{Containers: layerstore.Namespace}},
-		Swarm:      swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
-		Warnings:   s.warnings(ctx, status),
-	}, nil
+		Labels: d.cfg.Labels, LiveRestoreEnabled: true, SecurityOptions: host.security,
+		ContainerdCommit: system.Commit{ID: containerdVersion()},
+		Containerd:       &system.ContainerdInfo{Namespaces: system.ContainerdNamespaces{Containers: layerstore.Namespace}},
+		Swarm:            swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
+		Warnings:         s.warnings(ctx, status),
+	}
+	describeSystem(&info)
+	return info, nil
 }
 
 // containerdVersion is the version of the containerd that is built in.
