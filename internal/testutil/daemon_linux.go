@@ -45,6 +45,11 @@ func binDir() string {
 // Binary is the path of a program of the engine under test.
 func Binary(name string) string { return filepath.Join(binDir(), name) }
 
+// WindowsBinary is the path of a program of the engine's Windows build.
+func WindowsBinary(name string) string {
+	return filepath.Join(fromEnv("SLIPWAY_TEST_WINDOWS_BIN", filepath.Join(moduleRoot(), "bin", "windows")), name)
+}
+
 func fromEnv(name, otherwise string) string {
 	if v := os.Getenv(name); v != "" {
 		return v

@@ -18,6 +18,7 @@ const (
 	NeedsAppArmor  Reason = "this kernel has no AppArmor (runs in make test-vm)"
 	NeedsPostgres  Reason = "needs Debian's postgresql-15 (script/setup)"
 	NeedsVM        Reason = "needs a machine of its own (runs in make test-vm)"
+	NeedsWine      Reason = "needs Wine (runs in make test-wine)"
 	NeedsLoop      Reason = "no loop device can be had"
 	TooLongInShort Reason = "left out by -short"
 )
