@@ -3,6 +3,7 @@ package sqlserver
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	mssql "github.com/microsoft/go-mssqldb"
@@ -58,6 +59,10 @@ const serviceKeyAdvice = "the service master key belongs to another machine or a
 	"master keys) cannot be read here; restore it (RESTORE SERVICE MASTER KEY FROM FILE), or, if those secrets may be lost, make a new one " +
 	"(ALTER SERVICE MASTER KEY FORCE REGENERATE)"
 
+// certificateAdvice is for servers up to 2017, of which about every other start makes a certificate that Go refuses to read unless
+// the program was built with x509negativeserial=1 (issue 755 of microsoft/go-sqlcmd).
+const certificateAdvice = "; this server makes such a certificate at about every other start: start the container again, or give SQL Server a certificate of your own"
+
 // Explain gives an error of the client its class of errdefs and a sentence that says what to do. Text of the server is cleaned. An error
 // that it does not know becomes one of the class Unknown if the server said it, and of the class Unavailable if the
 // connection failed. It is nil for nil.
@@ -67,7 +72,11 @@ func Explain(err error) error {
 	}
 	var m mssql.Error
 	if !errors.As(err, &m) {
-		return &explained{text: "SQL Server: " + clean(err.Error()), class: errdefs.ErrUnavailable, cause: err}
+		text := "SQL Server: " + clean(err.Error())
+		if strings.Contains(text, "negative serial number") {
+			text += certificateAdvice
+		}
+		return &explained{text: text, class: errdefs.ErrUnavailable, cause: err}
 	}
 	all := m.All
 	if len(all) == 0 {

@@ -9,6 +9,16 @@ import (
 
 // Paths here are those of Windows, whatever system this runs on.
 
+// ServerPath is the path by which a server finds what a container has at a path (C:\data\x.mdf, /data/x.mdf, \data\x.mdf): beneath the
+// container's root, of which a process of a plain job object sees the true place.
+func ServerPath(root, path string) (string, error) {
+	inside, err := winpath.Inside(path)
+	if err != nil {
+		return "", err
+	}
+	return join(root, strings.ReplaceAll(inside, "/", `\`)), nil
+}
+
 // dirOf is the directory of a path, without a separator at its end.
 func dirOf(path string) string {
 	i := strings.LastIndexAny(path, `\/`)

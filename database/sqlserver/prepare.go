@@ -1,10 +1,12 @@
 package sqlserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 )
@@ -101,6 +103,12 @@ const (
 	lastSystemID = 4
 )
 
+// model is the database whose data file, of the logical name modelFile, tells where the others are ("model Database").
+const (
+	model     = "model"
+	modelFile = "modeldev"
+)
+
 // moves tells where files go, and which are outside of the root that the container's files came from.
 func (p Preparation) moves(list []File) (moved, outside []File, err error) {
 	from, err := p.origin(list)
@@ -129,7 +137,20 @@ func (p Preparation) moves(list []File) (moved, outside []File, err error) {
 		f.Path = target
 		moved = append(moved, f)
 	}
+	// As long as model's first file is where it was, a preparation that is cut short can be repeated.
+	slices.SortStableFunc(moved, func(a, b File) int { return cmp.Compare(moveRank(a), moveRank(b)) })
 	return moved, outside, nil
+}
+
+// moveRank orders files for moving: those of model after all others, and the one by which origin knows the place last.
+func moveRank(f File) int {
+	switch {
+	case f.Database != model:
+		return 0
+	case strings.EqualFold(f.Name, modelFile):
+		return 2
+	}
+	return 1
 }
 
 // origin is the root that the files lay beneath. model is never moved on its own, so where model is, master was: the place of the
@@ -143,7 +164,7 @@ func (p Preparation) origin(list []File) (string, error) {
 		return "", errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("the data directory %s is not in the container's root %s", p.Data, p.Root))
 	}
 	for _, f := range list {
-		if f.Database != "model" {
+		if f.Database != model || !strings.EqualFold(f.Name, modelFile) {
 			continue
 		}
 		data := dirOf(f.Path)

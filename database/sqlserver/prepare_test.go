@@ -49,13 +49,14 @@ func TestPrepareClone(t *testing.T) {
 		masterFiles(
 			[]any{"master", 1, "master", `C:\slipway\b\MSSQL\DATA\master.mdf`, 1}, []any{"master", 1, "mastlog", `C:\slipway\b\MSSQL\DATA\mastlog.ldf`, 1},
 			[]any{"tempdb", 2, "tempdev", `c:\Slipway\A\mssql\data\tempdb.mdf`, 1},
-			[]any{"model", 3, "modeldev", `c:\Slipway\A\mssql\data\model.mdf`, 1},
+			[]any{"model", 3, "modeldev", `c:\Slipway\A\mssql\data\model.mdf`, 1}, []any{"model", 3, "modellog", `c:\Slipway\A\mssql\data\modellog.ldf`, 1},
 			[]any{"it's", 5, "a]b", `C:\slipway\a\files\it's.mdf`, 1}, []any{"it's", 5, "log", `C:\slipway\ab\it's.ldf`, 1},
 			[]any{"moved", 6, "m", `C:\slipway\b\files\m.mdf`, 1},
 		),
 		step(PageMoveSystem, `ALTER DATABASE [tempdb] MODIFY FILE (NAME = [tempdev], FILENAME = N'C:\slipway\b\mssql\data\tempdb.mdf');`),
-		step(PageMoveSystem, `ALTER DATABASE [model] MODIFY FILE (NAME = [modeldev], FILENAME = N'C:\slipway\b\mssql\data\model.mdf');`),
 		step(PageMoveUser, `ALTER DATABASE [it's] MODIFY FILE (NAME = [a]]b], FILENAME = N'C:\slipway\b\files\it''s.mdf');`),
+		step(PageMoveSystem, `ALTER DATABASE [model] MODIFY FILE (NAME = [modellog], FILENAME = N'C:\slipway\b\mssql\data\modellog.ldf');`),
+		step(PageMoveSystem, `ALTER DATABASE [model] MODIFY FILE (NAME = [modeldev], FILENAME = N'C:\slipway\b\mssql\data\model.mdf');`),
 		shutdownStep(),
 	)
 	var args []string
@@ -66,7 +67,7 @@ func TestPrepareClone(t *testing.T) {
 	if diff := cmp.Diff([]string{"-sSW_B", "-c", "-f", "-mslipway", "-T3608"}, args); diff != "" {
 		t.Error(diff)
 	}
-	if len(done.Moved) != 3 || len(done.Notes) != 1 || !strings.Contains(done.Notes[0], `C:\slipway\ab\it's.ldf`) {
+	if len(done.Moved) != 4 || len(done.Notes) != 1 || !strings.Contains(done.Notes[0], `C:\slipway\ab\it's.ldf`) {
 		t.Errorf("%+v", done)
 	}
 }
@@ -80,8 +81,8 @@ func TestPrepareTemplates(t *testing.T) {
 			[]any{"msdb", 4, "MSDBData", `e:\build\MSDBData.mdf`, 1},
 		),
 		step(PageMoveSystem, `ALTER DATABASE [tempdb] MODIFY FILE (NAME = [tempdev], FILENAME = N'C:\slipway\b\MSSQL\DATA\tempdb.mdf');`),
-		step(PageMoveSystem, `ALTER DATABASE [model] MODIFY FILE (NAME = [modeldev], FILENAME = N'C:\slipway\b\MSSQL\DATA\model.mdf');`),
 		step(PageMoveSystem, `ALTER DATABASE [msdb] MODIFY FILE (NAME = [MSDBData], FILENAME = N'C:\slipway\b\MSSQL\DATA\MSDBData.mdf');`),
+		step(PageMoveSystem, `ALTER DATABASE [model] MODIFY FILE (NAME = [modeldev], FILENAME = N'C:\slipway\b\MSSQL\DATA\model.mdf');`),
 		step(PageAlterLogin, "ALTER LOGIN [sa] WITH PASSWORD = N'first';"), step(PageAlterLogin, "ALTER LOGIN [sa] ENABLE;"),
 		shutdownStep(),
 	)
@@ -89,6 +90,23 @@ func TestPrepareTemplates(t *testing.T) {
 	p := launched(g, &args)
 	p.Templates, p.Password = true, "first"
 	if done, err := Prepare(t.Context(), p); err != nil || len(done.Moved) != 3 {
+		t.Errorf("%+v, %v", done, err)
+	}
+}
+
+// TestPrepareAgain finishes what was cut short after the first move.
+func TestPrepareAgain(t *testing.T) {
+	g := double(t,
+		masterFiles(
+			[]any{"tempdb", 2, "tempdev", `C:\slipway\b\MSSQL\DATA\tempdb.mdf`, 1}, []any{"model", 3, "modeldev", `C:\slipway\a\MSSQL\DATA\model.mdf`, 1},
+			[]any{"sales", 5, "sales", `C:\slipway\a\sales.mdf`, 1},
+		),
+		step(PageMoveUser, `ALTER DATABASE [sales] MODIFY FILE (NAME = [sales], FILENAME = N'C:\slipway\b\sales.mdf');`),
+		step(PageMoveSystem, `ALTER DATABASE [model] MODIFY FILE (NAME = [modeldev], FILENAME = N'C:\slipway\b\MSSQL\DATA\model.mdf');`),
+		shutdownStep(),
+	)
+	var args []string
+	if done, err := Prepare(t.Context(), launched(g, &args)); err != nil || len(done.Moved) != 2 || len(done.Notes) > 0 {
 		t.Errorf("%+v, %v", done, err)
 	}
 }

@@ -237,3 +237,31 @@ func TestExplainKeepsTheCause(t *testing.T) {
 		t.Error("an error of nothing")
 	}
 }
+
+// TestOldCertificate meets the certificate of a server up to 2017.
+func TestOldCertificate(t *testing.T) {
+	g := guest{sqlservertest.New(t, sqlservertest.Config{
+		OldCertificate: true, Passwords: map[string]string{"sa": password},
+		Script: []sqlservertest.Step{rows(step(PageDatabases, sqlRecovering), "recovering", []any{0})},
+	})}
+	err := adapter(password).Ready(t.Context(), g)
+	if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "start the container again") {
+		t.Errorf("%v", err)
+	}
+	// As in a program that was built to take it.
+	t.Setenv("GODEBUG", "x509negativeserial=1")
+	if err := adapter(password).Ready(t.Context(), g); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestServerPath(t *testing.T) {
+	for in, want := range map[string]string{
+		`C:\data\x.mdf`: `C:\r\data\x.mdf`, "/data/x.mdf": `C:\r\data\x.mdf`, `\x.mdf`: `C:\r\x.mdf`, `c:/a/../x.mdf`: `C:\r\x.mdf`, `D:\x.mdf`: "", "x.mdf": "", `C:\a:b`: "",
+	} {
+		got, err := ServerPath(`C:\r\`, in)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v", in, got, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package sqlservertest
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -28,6 +29,9 @@ type Config struct {
 	Passwords map[string]string
 	// Refuse answers the first logins, whatever they say, one message each.
 	Refuse []Message
+	// OldCertificate gives the server a certificate whose serial number is negative, as SQL Server 2017 and earlier make one
+	// at about every other start.
+	OldCertificate bool
 	// LoginOnly encrypts nothing but the login, if the client does not insist: a server without the option "Force encryption".
 	LoginOnly bool
 	// Always are statements that are answered whenever they come, and need not come.
@@ -100,7 +104,7 @@ func New(tb testing.TB, cfg Config) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	cert, err := certificate()
+	cert, err := certificate(cfg.OldCertificate)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -246,7 +250,7 @@ func (s *Server) next(statement string, args []any) (Step, error) {
 }
 
 // certificate makes what SQL Server makes at its start when it was given none: a self-signed certificate.
-func certificate() (tls.Certificate, error) {
+func certificate(old bool) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -258,6 +262,10 @@ func certificate() (tls.Certificate, error) {
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		return tls.Certificate{}, err
+	}
+	if old {
+		// Nobody makes such a certificate any more, so the number is changed; nobody checks the signature either.
+		der = bytes.Replace(der, []byte{2, 1, 1}, []byte{2, 1, 0x81}, 1)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }

@@ -85,7 +85,11 @@ func (s *story) gold(ctx context.Context) error {
 		if _, err := s.docker(ctx, nil, "cp", file, original+":/"); err != nil {
 			return err
 		}
-		a.Paths = append(a.Paths, root+`\`+filepath.Base(file))
+		path, err := sqlserver.ServerPath(root, "/"+filepath.Base(file))
+		if err != nil {
+			return err
+		}
+		a.Paths = append(a.Paths, path)
 	}
 	attached, err := server.Attach(ctx, a)
 	if err != nil {
