@@ -34,46 +34,15 @@ func (m *Manager) open(ctx context.Context, c *container) (_ *view, err error) {
 	v := &view{release: func() error { return nil }}
 	v.ctx, v.cancel = context.WithCancelCause(ctx)
 	if run := c.run.Load(); run != nil {
-		if v.root, err = openRunning(ctx, run); err == nil {
+		var release func() error
+		if v.root, release, err = m.openRunning(ctx, c, run); err == nil {
 			stop := context.AfterFunc(run.streams, func() { v.cancel(errStreamsCut) })
-			v.release = func() error { stop(); return nil }
+			v.release = func() error { stop(); return release() }
 			return v, nil
 		}
 	}
 	v.root, v.release, err = m.openStopped(ctx, c)
 	return v, err
-}
-
-// openRunning opens the root that the main process of a run sees.
-func openRunning(ctx context.Context, r *run) (*rootfs.Root, error) {
-	root, err := rootfs.OpenProcess(int(r.task.Pid()))
-	if err != nil {
-		return nil, err
-	}
-	// Asked after that: had it ended before, its number might be that of a process
-	// of the host by now.
-	if r.hasEnded(ctx) {
-		return nil, errors.Join(errRunEnded, root.Close())
-	}
-	return root, nil
-}
-
-// openStopped mounts the root of a container that does not run, with its volumes.
-func (m *Manager) openStopped(ctx context.Context, c *container) (*rootfs.Root, func() error, error) {
-	path, err := m.layers.mount(ctx, c.id)
-	if err != nil {
-		return nil, nil, err
-	}
-	view, drop, err := m.mountView(ctx, c, path)
-	if err != nil {
-		return nil, nil, errors.Join(err, m.layers.release(c.id))
-	}
-	release := func() error { return errors.Join(drop(), m.layers.release(c.id)) }
-	root, err := rootfs.Open(view)
-	if err != nil {
-		return nil, nil, errors.Join(err, release())
-	}
-	return root, release, nil
 }
 
 func (v *view) close() error {
@@ -148,11 +117,9 @@ func (m *Manager) ArchivePut(ctx context.Context, ref, path string, tar io.Reade
 	}
 	opts := rootfs.ExtractOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir}
 	if copyUIDGID && r.Config.User != "" {
-		user, err := v.root.LookupUser(r.Config.User, nil)
-		if err != nil {
+		if opts.Owner, err = ownerOf(v.root, r.Config.User); err != nil {
 			return err
 		}
-		opts.Owner = &rootfs.Owner{UID: user.UID, GID: user.GID}
 	}
 	return missing(v.root.Extract(v.ctx, path, tar, opts), path, ref)
 }
@@ -175,13 +142,9 @@ func (m *Manager) Changes(ctx context.Context, ref string) ([]mobycontainer.File
 		return nil, err
 	}
 	defer unlock()
-	upper, lowers, err := m.layers.dirs(ctx, c.id)
-	if err != nil {
-		return nil, err
-	}
 	exclude := slices.Clone(ownFiles)
 	for _, mount := range c.record.Load().Mounts {
 		exclude = append(exclude, mount.Destination)
 	}
-	return rootfs.Changes(ctx, upper, lowers, exclude)
+	return m.changes(ctx, c, exclude)
 }

@@ -237,7 +237,7 @@ func mergeEnv(base, over []string) []string {
 	}
 	for _, kv := range base {
 		key, _, _ := strings.Cut(kv, "=")
-		if !slices.ContainsFunc(over, func(o string) bool { k, _, _ := strings.Cut(o, "="); return k == key }) {
+		if !slices.ContainsFunc(over, func(o string) bool { k, _, _ := strings.Cut(o, "="); return sameVariable(k, key) }) {
 			env = append(env, kv)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 
 	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/moby/term"
 )
 
@@ -41,16 +40,6 @@ func newExecProcess(e *execution, s Streams) *execProcess {
 	p.stdin = &execInput{Reader: in, tty: p.tty, detached: p.detached, process: make(chan containerd.Process, 1), over: make(chan struct{})}
 	p.streams.Stdin = p.stdin
 	return p
-}
-
-func (p *execProcess) creator(dir string) cio.Creator {
-	opts := []cio.Opt{cio.WithFIFODir(dir)}
-	if p.tty {
-		opts = append(opts, cio.WithStreams(p.streams.Stdin, p.streams.Stdout, nil), cio.WithTerminal)
-	} else {
-		opts = append(opts, cio.WithStreams(p.streams.Stdin, p.streams.Stdout, p.streams.Stderr))
-	}
-	return cio.NewCreator(opts...)
 }
 
 func (p *execProcess) begin(ctx context.Context, process containerd.Process) {

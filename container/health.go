@@ -99,7 +99,7 @@ func (m *Manager) probeOf(c *container, r *run) *probe {
 	case "CMD-SHELL":
 		shell := rec.Config.Shell
 		if len(shell) == 0 {
-			shell = []string{"/bin/sh", "-c"}
+			shell = healthShell
 		}
 		argv = append(append(argv, shell...), h.Test[1:]...)
 	default: // NONE

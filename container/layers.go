@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +13,6 @@ import (
 	"slipway/layerstore"
 
 	containerd "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 )
@@ -32,8 +28,14 @@ type layers struct {
 	mounts string // directory of mount points
 
 	mu   sync.Mutex
-	refs map[string]int // users of a mounted root, by id
+	refs map[string]rootRef // mounted roots, by id
 	busy map[string]*sync.Mutex
+}
+
+// rootRef is a root that is mounted.
+type rootRef struct {
+	users int
+	path  string
 }
 
 func (l *layers) snapshotter() snapshots.Snapshotter {
@@ -66,18 +68,13 @@ func (l *layers) remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// path is where the root of container id is mounted when it is.
-func (l *layers) path(id string) string {
-	return filepath.Join(l.mounts, id)
-}
-
 // lockOf serialises mounting and unmounting of one root, so that two users of
 // one container do not both mount it, while other containers do not wait.
 func (l *layers) lockOf(id string) *sync.Mutex {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.refs == nil {
-		l.refs, l.busy = map[string]int{}, map[string]*sync.Mutex{}
+		l.refs, l.busy = map[string]rootRef{}, map[string]*sync.Mutex{}
 	}
 	if l.busy[id] == nil {
 		l.busy[id] = new(sync.Mutex)
@@ -93,28 +90,15 @@ func (l *layers) mount(ctx context.Context, id string) (path string, err error) 
 	lock := l.lockOf(id)
 	lock.Lock()
 	defer lock.Unlock()
-	path = l.path(id)
-	if l.count(id, 0) == 0 {
-		if err := l.mountRoot(ctx, id, path); err != nil {
+	ref := l.ref(id)
+	if ref.users == 0 {
+		if ref.path, err = l.mountRoot(ctx, id); err != nil {
 			return "", fmt.Errorf("mounting the root of container %s: %w", id, err)
 		}
 	}
-	l.count(id, 1)
-	return path, nil
-}
-
-func (l *layers) mountRoot(ctx context.Context, id, path string) error {
-	if mounted, err := isMountPoint(path); err != nil || mounted {
-		return err
-	}
-	mounts, err := l.snapshotter().Mounts(ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return err
-	}
-	return mount.All(mounts, path)
+	ref.users++
+	l.setRef(id, ref)
+	return ref.path, nil
 }
 
 // release ends one use of the root, and unmounts it after the last.
@@ -122,7 +106,10 @@ func (l *layers) release(id string) error {
 	lock := l.lockOf(id)
 	lock.Lock()
 	defer lock.Unlock()
-	if l.count(id, -1) > 0 {
+	ref := l.ref(id)
+	ref.users = max(ref.users-1, 0)
+	l.setRef(id, ref)
+	if ref.users > 0 {
 		return nil
 	}
 	return l.unmount(id)
@@ -141,47 +128,17 @@ func (l *layers) forget(id string) error {
 	return err
 }
 
-func (l *layers) unmount(id string) error {
-	path := l.path(id)
-	if err := mount.UnmountAll(path, detach); err != nil {
-		return fmt.Errorf("unmounting the root of container %s: %w", id, err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// count adds to the number of users of a mounted root and returns it.
-func (l *layers) count(id string, delta int) int {
+// ref and setRef are called with the lock of the root.
+func (l *layers) ref(id string) rootRef {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.refs[id] = max(l.refs[id]+delta, 0)
 	return l.refs[id]
 }
 
-// dirs returns the writable layer's directory and those under it, top first.
-func (l *layers) dirs(ctx context.Context, id string) (upper string, lowers []string, err error) {
-	mounts, err := l.snapshotter().Mounts(ctx, id)
-	if err != nil {
-		return "", nil, err
-	}
-	m := mounts[len(mounts)-1]
-	if m.Type == "bind" { // an image without layers
-		return m.Source, nil, nil
-	}
-	for _, option := range m.Options {
-		if dir, ok := strings.CutPrefix(option, "upperdir="); ok {
-			upper = dir
-		}
-		if list, ok := strings.CutPrefix(option, "lowerdir="); ok {
-			lowers = strings.Split(list, ":")
-		}
-	}
-	if upper == "" {
-		return "", nil, fmt.Errorf("the layer of container %s has no directory of its own: %w", id, errdefs.ErrInternal)
-	}
-	return upper, lowers, nil
+func (l *layers) setRef(id string, ref rootRef) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refs[id] = ref
 }
 
 func joinDirs(dirs []string) string { return strings.Join(dirs, ":") }

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -170,7 +171,7 @@ func (fifoIO) Close() error         { return nil }
 // stdin is the writing end of a container's input. It can be written before the
 // container starts. It is safe for concurrent use.
 type stdin struct {
-	file *os.File
+	file io.WriteCloser // a FIFO opened for writing, or a pipe
 
 	mu     sync.Mutex
 	task   containerd.Task // nil until the run has started

@@ -8,6 +8,12 @@ type ExtractOptions struct {
 	Owner *Owner
 }
 
+// Mount is a directory of the host that a container sees at a path. It is for systems where nothing is mounted.
+type Mount struct {
+	Path, Source string
+	ReadOnly     bool
+}
+
 // Owner is a numeric user and group.
 type Owner struct{ UID, GID int }
 
