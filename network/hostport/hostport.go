@@ -31,5 +31,20 @@ var ErrInUse = errors.New("port is in use")
 type Reservation struct {
 	Protocol Protocol
 	Addr     netip.AddrPort
-	fd       int
+	release  func() error
+}
+
+// New returns a reservation of what release lets go of.
+func New(proto Protocol, addr netip.AddrPort, release func() error) *Reservation {
+	return &Reservation{Protocol: proto, Addr: addr, release: release}
+}
+
+// Close lets go of the port. It may be called again.
+func (r *Reservation) Close() error {
+	release := r.release
+	if release == nil {
+		return nil
+	}
+	r.release = nil
+	return release()
 }

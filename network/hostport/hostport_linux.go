@@ -43,17 +43,8 @@ func Reserve(proto Protocol, addr netip.AddrPort) (_ *Reservation, err error) {
 	if !ok {
 		return nil, fmt.Errorf("socket for %s/%s has a name of type %T", addr, proto, name)
 	}
-	return &Reservation{Protocol: proto, Addr: netip.AddrPortFrom(addr.Addr(), uint16(bound.Port)), fd: fd}, nil //nolint:gosec // a port fits
-}
-
-// Close lets go of the port.
-func (r *Reservation) Close() error {
-	if r.fd < 0 {
-		return nil
-	}
-	fd := r.fd
-	r.fd = -1
-	return unix.Close(fd)
+	at := netip.AddrPortFrom(addr.Addr(), uint16(bound.Port)) //nolint:gosec // a port fits
+	return New(proto, at, func() error { return unix.Close(fd) }), nil
 }
 
 func bind(fd int, addr netip.AddrPort) error {
