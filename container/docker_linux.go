@@ -4,8 +4,8 @@ import mobynetwork "github.com/moby/moby/api/types/network"
 
 // What Docker does in another way on each system.
 
-// defaultNetwork is the network of a container whose request names none.
-const defaultNetwork = mobynetwork.NetworkBridge
+// defaultNetworkMode is that of a request that names none.
+const defaultNetworkMode = mobynetwork.NetworkBridge
 
 // healthShell runs a health check that is a command line, unless the image has a shell.
 var healthShell = []string{"/bin/sh", "-c"}

@@ -8,8 +8,8 @@ import (
 
 // What Docker does in another way on each system.
 
-// defaultNetwork is the network of a container whose request names none.
-const defaultNetwork = mobynetwork.NetworkNat
+// defaultNetworkMode is that of a request that names none.
+const defaultNetworkMode = mobynetwork.NetworkNat
 
 // healthShell runs a health check that is a command line, unless the image has a shell.
 var healthShell = []string{"cmd", "/S", "/C"}

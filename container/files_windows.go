@@ -1,8 +1,10 @@
 package container
 
 import (
+	"net/netip"
 	"strings"
 
+	"slipway/network"
 	"slipway/shim"
 
 	"github.com/containerd/errdefs"
@@ -20,6 +22,10 @@ const containerUser = "ContainerUser"
 func (*Manager) writeFiles(*Record) ([]specs.Mount, error) { return nil, nil }
 
 func (*Manager) completeHosts(*Record) error { return nil }
+
+func (*Manager) showConnected(*Record, network.Endpoint) error { return nil }
+
+func (*Manager) showDisconnected(string, []netip.Addr) error { return nil }
 
 // resolveUser accepts the container's user. Whose rights its processes have is the shim's to decide.
 func (m *Manager) resolveUser(r *Record, _ string) (shim.User, error) {

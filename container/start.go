@@ -173,6 +173,9 @@ func (m *Manager) launch(ctx context.Context, c *container) (err error) {
 		return err
 	}
 	shared.namespaces.Network = netns
+	if err := m.connectFirst(ctx, r, gate); err != nil {
+		return err
+	}
 	spec, err := m.spec(ctx, c.record.Load(), root, shared, append(files, mounts...))
 	if err != nil {
 		return err
@@ -181,7 +184,7 @@ func (m *Manager) launch(ctx context.Context, c *container) (err error) {
 	// The network is set up while the shim starts.
 	var task containerd.Task
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return m.connect(groupCtx, r, gate) })
+	group.Go(func() error { return m.connectBeside(groupCtx, r, gate) })
 	group.Go(func() (err error) {
 		task, err = m.createTask(ctx, r, spec, io)
 		return err
@@ -261,6 +264,7 @@ func (m *Manager) endpointRequest(r *Record, name string, wanted *mobynetwork.En
 		SandboxID: r.ID, Network: name, ContainerName: r.Name, Hostname: r.Config.Hostname,
 		MAC: wanted.MacAddress, Aliases: wanted.Aliases, Links: wanted.Links, GwPriority: wanted.GwPriority, DNS: m.nameServers(r),
 		Ports: r.HostConfig.PortBindings, Exposed: r.Config.ExposedPorts, PublishAll: r.HostConfig.PublishAllPorts,
+		OnHost: listensOnHost(r),
 	}
 	if wanted.IPAMConfig != nil {
 		request.IPv4 = wanted.IPAMConfig.IPv4Address
@@ -286,8 +290,9 @@ func (m *Manager) spec(ctx context.Context, r *Record, root string, s shared, mo
 	if r.Data != nil {
 		args = append(args, r.Data.Quiesced.Args...)
 	}
+	cfg, args := m.tellAddress(r, args)
 	return shim.Spec(ctx, shim.SpecRequest{
-		ID: r.ID, Config: r.Config, HostConfig: r.HostConfig, Args: args, User: user, Rootfs: root,
+		ID: r.ID, Config: cfg, HostConfig: r.HostConfig, Args: args, User: user, Rootfs: root,
 		Namespaces: s.namespaces, ShmPath: s.shm, Mounts: mounts,
 		InitBinary: m.cfg.InitBinary, CgroupParent: m.cfg.CgroupParent, Ulimits: m.cfg.Defaults.Ulimits,
 		Identity: m.cfg.Identity,

@@ -152,6 +152,9 @@ func (m *Manager) hold(ctx context.Context, ref string) (_ *networkState, unlock
 }
 
 func checkRequest(req EndpointRequest, n *networkState, before sandboxRecord) error {
+	if err := checkConnect(req, n); err != nil {
+		return err
+	}
 	if _, connected := before.on(n.ID); connected {
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf(
 			"endpoint with name %s already exists in network %s", req.ContainerName, n.Name))
@@ -209,7 +212,7 @@ func (n networkRecord) checkEndpoint(addr netip.Addr, mac mobynetwork.HardwareAd
 func (m *Manager) allocate(req EndpointRequest, n *networkState, before sandboxRecord, undo *cleanup.Stack) (Endpoint, error) {
 	e := Endpoint{
 		ID: newID(), NetworkID: n.ID, NetworkName: n.Name, Driver: n.Driver, ContainerName: req.ContainerName,
-		Aliases: slices.Clone(req.Aliases), Links: slices.Clone(req.Links), GwPriority: req.GwPriority,
+		Aliases: slices.Clone(req.Aliases), Links: slices.Clone(req.Links), GwPriority: req.GwPriority, OnHost: req.OnHost,
 	}
 	if n.pool == nil {
 		return e, nil

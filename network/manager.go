@@ -67,7 +67,7 @@ func New(_ context.Context, cfg Config) (*Manager, error) {
 		cfg.BridgeName = DefaultBridge
 	}
 	if len(cfg.AddressPools) == 0 {
-		cfg.AddressPools = ipam.DefaultRanges()
+		cfg.AddressPools = defaultRanges(cfg)
 	}
 	if !cfg.HostIP.IsValid() {
 		cfg.HostIP = netip.IPv4Unspecified()
@@ -192,7 +192,7 @@ func (m *Manager) forgetNetwork(id string) {
 // lookup finds a network by name, ID or a unique prefix of an ID.
 func (m *Manager) lookup(ref string) (*networkState, error) {
 	if ref == mobynetwork.NetworkDefault {
-		ref = mobynetwork.NetworkBridge
+		ref = defaultNetwork
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -286,7 +286,7 @@ func (m *Manager) dropClaims() error {
 // HostGateway is the host's address on the default network, which the name
 // host-gateway stands for. It is not valid before Restore.
 func (m *Manager) HostGateway() netip.Addr {
-	n, err := m.lookup(mobynetwork.NetworkBridge)
+	n, err := m.lookup(defaultNetwork)
 	if err != nil {
 		return netip.Addr{}
 	}

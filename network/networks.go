@@ -88,7 +88,7 @@ func (m *Manager) claim(n *networkRecord) error {
 		return errdefs.ErrConflict.WithMessage(fmt.Sprintf("network with name %s already exists", n.Name))
 	}
 	if n.Bridge == m.cfg.BridgeName && !n.predefined() {
-		return bridgeTaken(n, mobynetwork.NetworkBridge)
+		return bridgeTaken(n, defaultNetwork)
 	}
 	others := slices.Collect(maps.Values(m.making))
 	for _, other := range m.networks {
@@ -271,7 +271,7 @@ func (n networkRecord) predefined() bool { return predefined(n.Name) }
 
 func predefined(name string) bool {
 	switch name {
-	case mobynetwork.NetworkBridge, mobynetwork.NetworkHost, mobynetwork.NetworkNone:
+	case defaultNetwork, mobynetwork.NetworkHost, mobynetwork.NetworkNone:
 		return true
 	}
 	return false

@@ -104,10 +104,11 @@ func parseCreate(req mobynetwork.CreateRequest) (networkRecord, error) {
 		Options: req.Options, Labels: req.Labels, ICC: true, Masquerade: true,
 	}
 	if n.Driver == "" {
-		n.Driver = "bridge"
+		n.Driver = defaultDriver
 	}
 	for _, check := range []func() error{
 		func() error { return checkName(n.Name) },
+		func() error { return checkCreate(req) },
 		func() error { return checkKind(req) },
 		func() error { return n.applyOptions(req.Options) },
 		func() error { return n.applyIPAM(req.IPAM) },
@@ -127,7 +128,7 @@ func checkName(name string) error {
 		return invalid("invalid network name %q: at most %d characters, without slashes and control characters", name, maxNetworkName)
 	}
 	switch name {
-	case mobynetwork.NetworkBridge, mobynetwork.NetworkHost, mobynetwork.NetworkNone, mobynetwork.NetworkDefault:
+	case defaultNetwork, mobynetwork.NetworkHost, mobynetwork.NetworkNone, mobynetwork.NetworkDefault:
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("operation is not permitted on predefined %s network ", name))
 	}
 	return nil
@@ -135,7 +136,7 @@ func checkName(name string) error {
 
 func checkKind(req mobynetwork.CreateRequest) error {
 	switch req.Driver {
-	case "", "bridge":
+	case "", defaultDriver:
 	case mobynetwork.NetworkHost, "null":
 		return errdefs.ErrPermissionDenied.WithMessage(fmt.Sprintf("only one instance of %q network is allowed", req.Driver))
 	case "macvlan", "ipvlan", "overlay":

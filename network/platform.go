@@ -7,6 +7,7 @@ import (
 
 	"slipway/network/bridge"
 	"slipway/network/firewall"
+	"slipway/network/hostport"
 )
 
 // router is the host in its part between the interfaces.
@@ -64,6 +65,8 @@ type platform struct {
 	filter
 	inspector
 	hostPrefixes func() ([]netip.Prefix, error)
+	// reserve takes a port of the host; hostport.ErrInUse if it is taken.
+	reserve func(hostport.Request) (*hostport.Reservation, error)
 	// claim takes a name for this process on the whole host; ErrUnavailable if
 	// another process has it.
 	claim func(name string) (io.Closer, error)

@@ -17,6 +17,7 @@ import (
 	"slipway/internal/cleanup"
 	"slipway/network/firewall"
 	"slipway/network/hostport"
+	"slipway/network/loopback"
 )
 
 // PortError says that a port of the host could not be had. If it is taken, the
@@ -57,7 +58,7 @@ func (m *Manager) reservePorts(ctx context.Context, req EndpointRequest, e Endpo
 		}
 		ports[port] = nil
 		for _, binding := range wanted[port] {
-			r, err := reserve(port, binding, n.HostIP, e)
+			r, err := m.reserve(port, binding, n.HostIP, e)
 			if err != nil {
 				return nil, err
 			}
@@ -100,7 +101,7 @@ func sortedPorts(ports mobynetwork.PortMap) []mobynetwork.Port {
 }
 
 // reserve takes the first free port that the binding allows.
-func reserve(port mobynetwork.Port, binding mobynetwork.PortBinding, hostIP netip.Addr, e Endpoint) (*hostport.Reservation, error) {
+func (m *Manager) reserve(port mobynetwork.Port, binding mobynetwork.PortBinding, hostIP netip.Addr, e Endpoint) (*hostport.Reservation, error) {
 	proto := hostport.Protocol(port.Proto())
 	if proto != hostport.TCP && proto != hostport.UDP {
 		return nil, unsupported("publishing the %s port %d", port.Proto(), port.Num())
@@ -117,7 +118,7 @@ func reserve(port mobynetwork.Port, binding mobynetwork.PortBinding, hostIP neti
 	}
 	for number := first; ; number++ {
 		at := netip.AddrPortFrom(hostIP, number)
-		r, err := hostport.Reserve(proto, at)
+		r, err := m.platform.reserve(hostport.Request{Protocol: proto, Addr: at, Container: port.Num(), OnHost: e.OnHost})
 		if err == nil {
 			return r, nil
 		}
@@ -164,11 +165,19 @@ func (e Endpoint) forwards() []firewall.Forward {
 			all = append(all, firewall.Forward{
 				Protocol: hostport.Protocol(port.Proto()),
 				Host:     netip.AddrPortFrom(b.HostIP, number),
-				To:       netip.AddrPortFrom(e.Address.Addr(), port.Num()),
+				To:       netip.AddrPortFrom(e.listensAt(), port.Num()),
 			})
 		}
 	}
 	return all
+}
+
+// listensAt is the address on which the container's programs listen.
+func (e Endpoint) listensAt() netip.Addr {
+	if e.OnHost {
+		return loopback.Host
+	}
+	return e.Address.Addr()
 }
 
 func (r sandboxRecord) forwards() []firewall.Forward {

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	mobynetwork "github.com/moby/moby/api/types/network"
-
 	"slipway/internal/failpoint"
 	"slipway/network/firewall"
 	"slipway/network/hostport"
@@ -41,7 +39,7 @@ func (m *Manager) Restore(ctx context.Context, live []string) error {
 		b := n.bridge()
 		b.Unrecorded = b.Name == m.cfg.BridgeName // configured, and perhaps not before
 		if err := m.platform.EnsureBridge(ctx, b); err != nil {
-			if n.Name == mobynetwork.NetworkBridge {
+			if n.Name == defaultNetwork {
 				return fmt.Errorf("default network: %w", err)
 			}
 			m.log.ErrorContext(ctx, "a network could not be restored", slog.String("network", n.Name), logError(err))
@@ -124,7 +122,7 @@ func (m *Manager) reserveAgain(e Endpoint) error {
 	var held []*hostport.Reservation
 	var errs []error
 	for _, f := range e.forwards() {
-		r, err := hostport.Reserve(f.Protocol, f.Host)
+		r, err := m.platform.reserve(hostport.Request{Protocol: f.Protocol, Addr: f.Host, Container: f.To.Port(), OnHost: e.OnHost, Again: true})
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -142,7 +140,7 @@ func (m *Manager) reserveAgain(e Endpoint) error {
 // ensureDefaults records the networks that are always there, and brings the
 // default one up to the daemon's configuration as far as nothing is connected to it.
 func (m *Manager) ensureDefaults(ctx context.Context) error {
-	for name, driver := range map[string]string{mobynetwork.NetworkHost: "host", mobynetwork.NetworkNone: "null"} {
+	for name, driver := range alwaysThere {
 		if _, err := m.lookup(name); err == nil {
 			continue
 		}
@@ -152,7 +150,7 @@ func (m *Manager) ensureDefaults(ctx context.Context) error {
 		}
 	}
 	n := m.defaultNetwork()
-	old, err := m.lookup(mobynetwork.NetworkBridge)
+	old, err := m.lookup(defaultNetwork)
 	if err != nil {
 		return m.adoptDefault(n)
 	}
@@ -183,7 +181,7 @@ func (m *Manager) defaultNetwork() networkRecord {
 		shown = 1500
 	}
 	return networkRecord{
-		Version: recordVersion, ID: newID(), Name: mobynetwork.NetworkBridge, Driver: "bridge", Created: time.Now().UTC(),
+		Version: recordVersion, ID: newID(), Name: defaultNetwork, Driver: defaultDriver, Created: time.Now().UTC(),
 		Bridge: m.cfg.BridgeName, Subnet: m.defaults.subnet, Gateway: m.defaults.gateway, Range: m.defaults.within, MTU: mtu,
 		ICC: !m.cfg.DisableICC, Masquerade: !m.cfg.DisableMasquerade, HostIP: m.cfg.HostIP,
 		Options: map[string]string{

@@ -63,6 +63,9 @@ type EndpointRequest struct {
 	Ports      mobynetwork.PortMap // ports to publish
 	Exposed    mobynetwork.PortSet // ports to show, and to publish if PublishAll
 	PublishAll bool
+	// OnHost says that the container's programs listen on the host's addresses and
+	// not on the endpoint's, which is possible where they share the host's network.
+	OnHost bool
 	// Gate reserves the published ports but redirects nothing until OpenPorts.
 	Gate bool
 }
@@ -89,6 +92,8 @@ type Endpoint struct {
 	// Primary is the sandbox's way to the world: it has the default route and the
 	// published ports.
 	Primary bool `json:",omitempty"`
+	// OnHost is that of the request.
+	OnHost bool `json:",omitempty"`
 	// Ports is in the form of inspect: the exposed ports, and where each is published.
 	Ports mobynetwork.PortMap `json:",omitempty"`
 }
@@ -211,11 +216,6 @@ func (r sandboxRecord) elect(ports mobynetwork.PortMap, internal func(networkID 
 // compareGateways orders endpoints as ways to the world, the best first.
 func compareGateways(a, b Endpoint) int {
 	return cmp.Or(cmp.Compare(b.GwPriority, a.GwPriority), cmp.Compare(a.NetworkName, b.NetworkName))
-}
-
-// tableName is the firewall table of the daemon with that bridge.
-func tableName(bridgeName string) string {
-	return "slipway-" + inTableName(bridgeName)
 }
 
 // claimName is what that daemon claims. It never is another daemon's table.

@@ -27,6 +27,19 @@ const (
 // ErrInUse says that another socket has the port.
 var ErrInUse = errors.New("port is in use")
 
+// Request is a port of the host that is to lead to a port of a container.
+type Request struct {
+	Protocol Protocol
+	// Addr is the host's; port 0 is any that is free.
+	Addr netip.AddrPort
+	// Container is the container's port.
+	Container uint16
+	// OnHost says that the container listens on the host's own addresses.
+	OnHost bool
+	// Again says that the container runs already, and may have the port itself.
+	Again bool
+}
+
 // Reservation is a port that nobody else on the host can bind until Close.
 type Reservation struct {
 	Protocol Protocol

@@ -53,7 +53,7 @@ func same(f firewall.Forward) bool { return f.To.Addr() == Host && f.To.Port() =
 func (d *Driver) Open(_ context.Context, forwards []firewall.Forward) error {
 	for _, f := range forwards {
 		if !same(f) {
-			if !d.handle(f.Protocol, f.Host, func(client net.Conn) { pass(client, f.To) }) {
+			if !d.handle(f.Protocol, f.Host, func(client net.Conn) { pass(client, f.To) }) { //nolint:contextcheck // it outlives the request
 				return errdefs.ErrFailedPrecondition.WithMessage(fmt.Sprintf("port %s/%s of the host is not reserved", f.Host, f.Protocol))
 			}
 		}
@@ -197,6 +197,9 @@ func (*Driver) DeleteSandbox(context.Context, string) error { return nil }
 
 // SandboxPath is empty.
 func (*Driver) SandboxPath(string) string { return "" }
+
+// Enter runs f: there is one stack.
+func (*Driver) Enter(_ string, f func() error) error { return f() }
 
 // Guard does nothing.
 func (*Driver) Guard(context.Context) error { return nil }

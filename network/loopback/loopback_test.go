@@ -77,7 +77,7 @@ func TestSamePortInManyContainers(t *testing.T) {
 	serve(t, netip.AddrPortFrom(second, listening.Port()), "two")
 	var forwards []firewall.Forward
 	for _, addr := range []netip.Addr{first, second} {
-		r, err := d.Reserve(hostport.TCP, netip.AddrPortFrom(all, 0), listening.Port(), false)
+		r, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: netip.AddrPortFrom(all, 0), Container: listening.Port(), OnHost: false})
 		must(t, err)
 		t.Cleanup(func() { _ = r.Close() })
 		forwards = append(forwards, firewall.Forward{Protocol: hostport.TCP, Host: r.Addr, To: netip.AddrPortFrom(addr, listening.Port())})
@@ -102,14 +102,14 @@ func TestSamePortInManyContainers(t *testing.T) {
 
 func TestReserveIsExclusive(t *testing.T) {
 	d := loopback.New()
-	r, err := d.Reserve(hostport.TCP, netip.AddrPortFrom(all, 0), 5432, false)
+	r, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: netip.AddrPortFrom(all, 0), Container: 5432, OnHost: false})
 	must(t, err)
 	for _, addr := range []netip.Addr{all, loopback.Host} {
-		if _, err := d.Reserve(hostport.TCP, netip.AddrPortFrom(addr, r.Addr.Port()), 80, false); !errors.Is(err, hostport.ErrInUse) {
+		if _, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: netip.AddrPortFrom(addr, r.Addr.Port()), Container: 80, OnHost: false}); !errors.Is(err, hostport.ErrInUse) {
 			t.Errorf("again, for %s: %v", addr, err)
 		}
 	}
-	if _, err := d.Reserve(hostport.TCP, r.Addr, r.Addr.Port(), true); !errors.Is(err, hostport.ErrInUse) {
+	if _, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: r.Addr, Container: r.Addr.Port(), OnHost: true}); !errors.Is(err, hostport.ErrInUse) {
 		t.Errorf("again, as itself: %v", err)
 	}
 	port := r.Addr
@@ -117,10 +117,10 @@ func TestReserveIsExclusive(t *testing.T) {
 	must(t, r.Close())
 	l, err := net.Listen("tcp4", port.String())
 	must(t, err)
-	if _, err := d.Reserve(hostport.TCP, port, 80, false); !errors.Is(err, hostport.ErrInUse) {
+	if _, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: port, Container: 80, OnHost: false}); !errors.Is(err, hostport.ErrInUse) {
 		t.Errorf("what a program listens on: %v", err)
 	}
-	if _, err := d.Reserve(hostport.TCP, port, port.Port(), true); !errors.Is(err, hostport.ErrInUse) {
+	if _, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: port, Container: port.Port(), OnHost: true}); !errors.Is(err, hostport.ErrInUse) {
 		t.Errorf("what a program listens on, as itself: %v", err)
 	}
 	must(t, l.Close())
@@ -133,24 +133,30 @@ func TestPublishedAsItself(t *testing.T) {
 	must(t, err)
 	port := netip.MustParseAddrPort(free.Addr().String()).Port()
 	must(t, free.Close())
-	r, err := d.Reserve(hostport.TCP, netip.AddrPortFrom(all, port), port, true)
+	r, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: netip.AddrPortFrom(all, port), Container: port, OnHost: true})
 	must(t, err)
-	if _, err := d.Reserve(hostport.TCP, netip.AddrPortFrom(all, port), port, true); !errors.Is(err, hostport.ErrInUse) {
+	if _, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: netip.AddrPortFrom(all, port), Container: port, OnHost: true}); !errors.Is(err, hostport.ErrInUse) {
 		t.Errorf("twice: %v", err)
 	}
 	must(t, d.Open(t.Context(), []firewall.Forward{{Protocol: hostport.TCP, Host: r.Addr, To: netip.AddrPortFrom(loopback.Host, port)}}))
 	serve(t, netip.AddrPortFrom(all, port), "itself")
+	next := loopback.New() // the daemon that finds the container running
+	if again, err := next.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: r.Addr, Container: port, OnHost: true, Again: true}); err != nil {
+		t.Error(err)
+	} else {
+		must(t, again.Close())
+	}
 	if got := ask(t, port, "x"); got != "itself got x" {
 		t.Errorf("%q", got)
 	}
 	must(t, r.Close())
-	if _, err := d.Reserve(hostport.UDP, netip.AddrPortFrom(all, 0), 53, false); !errdefs.IsNotImplemented(err) {
+	if _, err := d.Reserve(hostport.Request{Protocol: hostport.UDP, Addr: netip.AddrPortFrom(all, 0), Container: 53, OnHost: false}); !errdefs.IsNotImplemented(err) {
 		t.Errorf("UDP as another port: %v", err)
 	}
 	if testutil.UnderWine() {
 		return // its UDP lacks what Go's needs
 	}
-	u, err := d.Reserve(hostport.UDP, netip.AddrPortFrom(all, port), port, true)
+	u, err := d.Reserve(hostport.Request{Protocol: hostport.UDP, Addr: netip.AddrPortFrom(all, port), Container: port, OnHost: true})
 	must(t, err)
 	must(t, u.Close())
 }
@@ -158,7 +164,7 @@ func TestPublishedAsItself(t *testing.T) {
 func TestResetOpensWhatIsReserved(t *testing.T) {
 	d := loopback.New()
 	listening := serve(t, netip.AddrPortFrom(first, 0), "one")
-	r, err := d.Reserve(hostport.TCP, netip.AddrPortFrom(all, 0), listening.Port(), false)
+	r, err := d.Reserve(hostport.Request{Protocol: hostport.TCP, Addr: netip.AddrPortFrom(all, 0), Container: listening.Port(), OnHost: false})
 	must(t, err)
 	t.Cleanup(func() { _ = r.Close() })
 	there := firewall.Forward{Protocol: hostport.TCP, Host: r.Addr, To: listening}

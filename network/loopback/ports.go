@@ -20,7 +20,8 @@ import (
 // A port of TCP listens from then on, since that is what reserves it; clients are sent away until Open. If the container
 // listens on the host's addresses and the port is published as itself, it is only noted and found free: to
 // listen is the container's part, and a program that is faster gets it.
-func (d *Driver) Reserve(proto hostport.Protocol, at netip.AddrPort, container uint16, onHost bool) (*hostport.Reservation, error) {
+func (d *Driver) Reserve(req hostport.Request) (*hostport.Reservation, error) {
+	proto, at, container, onHost := req.Protocol, req.Addr, req.Container, req.OnHost
 	if onHost && at.Port() == 0 && proto != hostport.TCP {
 		at = netip.AddrPortFrom(at.Addr(), container)
 	}
@@ -33,7 +34,7 @@ func (d *Driver) Reserve(proto hostport.Protocol, at netip.AddrPort, container u
 		return nil, fmt.Errorf("%s/%s: %w", at, proto, hostport.ErrInUse)
 	}
 	if itself {
-		if err := isFree(proto, at); err != nil {
+		if err := isFree(proto, at); err != nil && !req.Again {
 			return nil, err
 		}
 		return d.hold(proto, at, &accepting{})

@@ -15,11 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	mobycontainer "github.com/moby/moby/api/types/container"
-	mobynetwork "github.com/moby/moby/api/types/network"
 )
-
-// defaultNetworkMode is that of a request that names none.
-const defaultNetworkMode = mobynetwork.NetworkBridge
 
 // hostGateway stands in --add-host for the host's address on the bridge.
 const hostGateway = "host-gateway"
@@ -36,17 +32,6 @@ func (m *Manager) completeHosts(r *Record) error {
 		return err
 	}
 	return rewrite(m.hostsPath(r.ID), hosts)
-}
-
-// addresses are those that the container has on its networks.
-func (m *Manager) addresses(id string) []netip.Addr {
-	var addrs []netip.Addr
-	for _, e := range m.cfg.Networks.Endpoints(id) {
-		if e.Address.IsValid() {
-			addrs = append(addrs, e.Address.Addr())
-		}
-	}
-	return addrs
 }
 
 // showConnected adds a running container's new address to its hosts file, and
@@ -171,12 +156,4 @@ func (m *Manager) resolvConf(r *Record) ([]byte, error) {
 		}
 	}
 	return network.ResolvConf(host, resolved, servers, search, options), nil
-}
-
-// nameServers are those that the request, or else the daemon's configuration, names.
-func (m *Manager) nameServers(r *Record) []netip.Addr {
-	if len(r.HostConfig.DNS) > 0 {
-		return r.HostConfig.DNS
-	}
-	return m.cfg.Defaults.DNS
 }
