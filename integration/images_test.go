@@ -5,6 +5,7 @@ package integration
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -315,5 +316,34 @@ func TestImageFromHost(t *testing.T) {
 	}
 	if r := d.Slipway("image", "from-host", "no-such-software"); r.Code == 0 {
 		t.Error("no-such-software was made")
+	}
+}
+
+// A folder becomes an image, with the configuration that the flags say, and runs.
+func TestImageImportDir(t *testing.T) {
+	t.Parallel()
+	d := engine(t)
+	dir := t.TempDir()
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("needs a busybox that needs no libraries")
+	}
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "bin"), 0o755), os.Symlink("busybox", filepath.Join(dir, "bin", "cat")),
+		os.WriteFile(filepath.Join(dir, "bin", "busybox"), busybox, 0o755), os.WriteFile(filepath.Join(dir, "hello"), []byte("from a folder"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	r := d.Slipway("image", "import-dir", dir, "folder:1", "--entrypoint", `["/bin/cat"]`, "--cmd", `["/hello"]`, "--env", `A=$HOME "x"`, "--volume", "/data", "--label", "a=b")
+	if r.Code != 0 || !strings.Contains(r.Stdout, "sha256:") {
+		t.Fatalf("import-dir: %+v", r)
+	}
+	if r := d.Docker("run", "--rm", "folder:1"); r.Stdout != "from a folder" {
+		t.Errorf("run: %+v", r)
+	}
+	r = d.Docker("inspect", "--format", "{{json .Config.Env}} {{json .Config.Volumes}} {{json .Config.Labels}}", "folder:1")
+	if want := `["A=$HOME \"x\""] {"/data":{}} {"a":"b"}`; strings.TrimSpace(r.Stdout) != want {
+		t.Errorf("inspect: %+v", r)
+	}
+	if r := d.Slipway("image", "import-dir", dir, "folder:2", "--change", "NONSENSE x"); r.Code == 0 || !strings.Contains(r.Stderr, "nonsense is not a valid change command") {
+		t.Errorf("a wrong instruction: %+v", r)
 	}
 }
