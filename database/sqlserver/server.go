@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -166,25 +167,45 @@ func (s *Server) Column(ctx context.Context, database, query string) ([]string, 
 
 // Detach takes a database out of the server, cleanly, so that its files can be copied. Its other sessions are ended and
 // what they had not committed is rolled back. If it cannot be detached (it is published, mirrored, has a snapshot, is
-// suspect) it is put back in use.
-func (s *Server) Detach(ctx context.Context, database string) error {
+// suspect) it is put back in use. Notes say what is different in the files.
+func (s *Server) Detach(ctx context.Context, database string) (notes []string, err error) {
 	if isSystem(database) {
-		return errdefs.ErrInvalidArgument.WithMessage(database + " is a database of the server itself and cannot be detached")
+		return nil, errdefs.ErrInvalidArgument.WithMessage(database + " is a database of the server itself and cannot be detached")
 	}
-	for _, st := range []statement{asyncStatisticsOff(database), singleUser(database)} {
-		if err := s.exec(ctx, st); err != nil {
-			return fmt.Errorf("detach database %q: %w", database, err)
+	async, found := false, false
+	err = s.rows(ctx, asyncStatistics(database), func(r *sql.Rows) error {
+		found = true
+		return r.Scan(&async)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("detach database %q: %w", clean(database), err)
+	}
+	if !found {
+		return nil, errdefs.ErrNotFound.WithMessage(fmt.Sprintf("there is no database %q in this container", clean(database)))
+	}
+	steps := []statement{singleUser(database), detach(database)}
+	undo := []statement{multiUser(database)}
+	if async {
+		steps = slices.Insert(steps, 0, setAsyncStatistics(database, false))
+		undo = append(undo, setAsyncStatistics(database, true))
+		notes = append(notes, "the option AUTO_UPDATE_STATISTICS_ASYNC of "+clean(database)+" had to be switched off; switch it on again where the database is attached")
+	}
+	for _, st := range steps {
+		if err = s.exec(ctx, st); err != nil {
+			break
 		}
 	}
-	err := s.exec(ctx, detach(database))
 	if err == nil {
-		return nil
+		return notes, nil
 	}
-	err = fmt.Errorf("detach database %q: %w", database, err)
+	err = fmt.Errorf("detach database %q: %w", clean(database), err)
 	// It must not stay closed to all, even if the caller has lost patience.
 	back, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), probeTime, errors.New("the server does not answer"))
 	defer cancel()
-	return errors.Join(err, s.exec(back, multiUser(database)))
+	for _, st := range undo {
+		err = errors.Join(err, s.exec(back, st))
+	}
+	return nil, err
 }
 
 // RegenerateServiceKey makes a new service master key. With force it does so although what the old one protects cannot be read, and
@@ -219,7 +240,8 @@ const firstSnapshotVersion = 16
 // errdefs.ErrFailedPrecondition and says that the container has to be stopped first. master, model and msdb are not
 // frozen ("Create a Transact-SQL snapshot backup"), and at most 64 databases can be.
 //
-// The freeze belongs to this session: thaw must be called, and the end of the session thaws too. thaw works after ctx has ended.
+// The freeze belongs to this session, in which thaw must be called; it works after ctx has ended. What becomes of a freeze whose session
+// ends is not documented.
 func (s *Server) Freeze(ctx context.Context) (thaw func() error, err error) {
 	info, err := s.info(ctx)
 	if err != nil {

@@ -105,25 +105,36 @@ func TestAttach(t *testing.T) {
 }
 
 func TestDetach(t *testing.T) {
-	steps := []sqlservertest.Step{
-		step(PageDetach, "ALTER DATABASE [it's] SET AUTO_UPDATE_STATISTICS_ASYNC OFF;"),
-		step(PageSetOptions, "ALTER DATABASE [it's] SET SINGLE_USER WITH ROLLBACK IMMEDIATE;"),
+	async := func(values ...[]any) sqlservertest.Step {
+		return args(rows(step(PageDatabases, "SELECT is_auto_update_stats_async_on FROM sys.databases WHERE name = @p1;"), "is_auto_update_stats_async_on", values...), "it's")
 	}
+	single := step(PageSetOptions, "ALTER DATABASE [it's] SET SINGLE_USER WITH ROLLBACK IMMEDIATE;")
+	multi := step(PageSetOptions, "ALTER DATABASE [it's] SET MULTI_USER;")
+	off := step(PageDetach, "ALTER DATABASE [it's] SET AUTO_UPDATE_STATISTICS_ASYNC OFF;")
+	on := step(PageDetach, "ALTER DATABASE [it's] SET AUTO_UPDATE_STATISTICS_ASYNC ON;")
 	detach := step(PageDetach, "EXEC sp_detach_db @dbname = N'it''s', @skipchecks = N'true';")
-	t.Run("done", func(t *testing.T) {
-		s := session(t, double(t, append(steps, detach)...))
-		if err := s.Detach(t.Context(), "it's"); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("put back when it cannot be", func(t *testing.T) {
-		s := session(t, double(t, append(steps, fails(detach, sqlservertest.InUse("it's")), step(PageSetOptions, "ALTER DATABASE [it's] SET MULTI_USER;"))...))
-		if err := s.Detach(t.Context(), "it's"); !errdefs.IsConflict(err) {
-			t.Errorf("%v", err)
-		}
-	})
+	for name, test := range map[string]struct {
+		script []sqlservertest.Step
+		notes  int
+		is     func(error) bool
+	}{
+		"done":                         {[]sqlservertest.Step{async([]any{false}), single, detach}, 0, nil},
+		"with asynchronous statistics": {[]sqlservertest.Step{async([]any{true}), off, single, detach}, 1, nil},
+		"put back when it cannot be":   {[]sqlservertest.Step{async([]any{false}), single, fails(detach, sqlservertest.InUse("it's")), multi}, 0, errdefs.IsConflict},
+		"put back with its option": {
+			[]sqlservertest.Step{async([]any{true}), off, single, fails(detach, sqlservertest.InUse("it's")), multi, on}, 0, errdefs.IsConflict,
+		},
+		"not there": {[]sqlservertest.Step{async()}, 0, errdefs.IsNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			notes, err := session(t, double(t, test.script...)).Detach(t.Context(), "it's")
+			if (err != nil) != (test.is != nil) || test.is != nil && !test.is(err) || len(notes) != test.notes {
+				t.Errorf("%q, %v", notes, err)
+			}
+		})
+	}
 	t.Run("a system database", func(t *testing.T) {
-		if err := session(t, double(t)).Detach(t.Context(), "MSDB"); !errdefs.IsInvalidArgument(err) {
+		if _, err := session(t, double(t)).Detach(t.Context(), "MSDB"); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%v", err)
 		}
 	})

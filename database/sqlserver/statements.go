@@ -88,9 +88,15 @@ func attach(database string, paths []string, rebuildLog bool) statement {
 	return statement{page: PageCreateDatabase, text: "CREATE DATABASE " + quoteName(database) + " ON " + strings.Join(specs, ", ") + " " + how + ";"}
 }
 
-// asyncStatisticsOff comes before singleUser: the thread that updates statistics would take the only connection.
-func asyncStatisticsOff(database string) statement {
-	return statement{page: PageDetach, text: "ALTER DATABASE " + quoteName(database) + " SET AUTO_UPDATE_STATISTICS_ASYNC OFF;"}
+// asyncStatistics asks whether a thread of the server updates the database's statistics: in single-user mode it would take the only
+// connection.
+func asyncStatistics(database string) statement {
+	return statement{page: PageDatabases, text: "SELECT is_auto_update_stats_async_on FROM sys.databases WHERE name = @p1;", args: []any{database}}
+}
+
+func setAsyncStatistics(database string, on bool) statement {
+	return statement{page: PageDetach, text: "ALTER DATABASE " + quoteName(database) + " SET AUTO_UPDATE_STATISTICS_ASYNC " +
+		map[bool]string{false: "OFF", true: "ON"}[on] + ";"}
 }
 
 func singleUser(database string) statement {

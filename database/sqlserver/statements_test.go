@@ -19,7 +19,9 @@ func statements() []statement {
 		files(),
 		attach("name", []string{`C:\x.mdf`, `C:\x.ldf`}, false),
 		attach("name", []string{`C:\x.mdf`}, true),
-		asyncStatisticsOff("name"),
+		asyncStatistics("name"),
+		setAsyncStatistics("name", false),
+		setAsyncStatistics("name", true),
 		singleUser("name"),
 		multiUser("name"),
 		detach("name"),
@@ -79,8 +81,8 @@ func TestEveryStatementIsListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	functions := strings.Count(string(data), ") statement {")
-	// attach, regenerateServiceKey, shutdown and moveFile have two forms each.
-	if listed := len(statements()) - 4; functions != listed {
+	// attach, setAsyncStatistics, regenerateServiceKey, shutdown and moveFile have two forms each.
+	if listed := len(statements()) - 5; functions != listed {
 		t.Errorf("%d functions make statements, %d are listed", functions, listed)
 	}
 }
