@@ -249,7 +249,7 @@ func (d *Daemon) openContainers(ctx context.Context) error {
 		State: d.state, Events: d.events, Logger: d.logger, Spans: d.spans,
 		Images: d.images, Networks: d.networks, Volumes: d.volumes, Output: d.keeper, Runtime: drivers, Shims: d.layers, Pool: d.pool,
 		InitBinary: filepath.Join(bin, "slipway-init"), CgroupParent: d.cfg.Defaults.CgroupParent,
-		Identity: d.cfg.Defaults.Identity,
+		Identity:  d.cfg.Defaults.Identity,
 		Databases: database.NewCatalog(postgres.Engine{}), Defaults: d.defaults(),
 	})
 	if err != nil {

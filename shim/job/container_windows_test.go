@@ -594,3 +594,24 @@ func (o *output) len() int {
 	defer o.mu.Unlock()
 	return o.buffer.Len()
 }
+
+// TestIdentityThatIsNone holds that a container does not start with the engine's rights because the system gave
+// no others: Wine takes new accounts and log-ons, and all are the one user's. On Windows there are others.
+func TestIdentityThatIsNone(t *testing.T) {
+	for _, identity := range []Identity{Account, AppContainer} {
+		id := strings.ToLower(rand.Text())
+		c, err := New(t.Context(), Config{ID: id, Name: Name("test", id), Root: t.TempDir(), Identity: identity, Log: slog.New(slog.DiscardHandler)})
+		if err == nil {
+			err = c.Close()
+		}
+		if (err == nil) == underWine() {
+			t.Errorf("%s: %v", identity, err)
+		}
+		if job, err := openObject(Name("test", id)); !errdefs.IsNotFound(err) {
+			t.Errorf("%s: its job is there: %v, %v", identity, job, err)
+		}
+		if err := RemoveIdentity(identity, id); err != nil {
+			t.Errorf("%s: %v", identity, err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"runtime"
@@ -37,6 +38,10 @@ var programs = map[string]func(args []string) int{
 	"allocate":  allocateProgram,
 	"count":     countProgram,
 	"groups":    groupsProgram,
+	"spin":      spinProgram,
+	"send":      sendProgram,
+	"console":   consoleProgram,
+	"open":      openProgram,
 }
 
 func exitProgram(args []string) int {
@@ -167,5 +172,48 @@ func groupsProgram([]string) int {
 	if member {
 		return 1
 	}
+	return 0
+}
+
+func spinProgram([]string) int {
+	for {
+		runtime.Gosched()
+	}
+}
+
+// sendProgram sends so many bytes to a URL.
+func sendProgram(args []string) int {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return 99
+	}
+	response, err := http.Post(args[0], "application/octet-stream", bytes.NewReader(make([]byte, n)))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	response.Body.Close()
+	return 0
+}
+
+// consoleProgram makes a console of its own and stays.
+func consoleProgram([]string) int {
+	_, _, _ = kernel32.NewProc("FreeConsole").Call()
+	if ok, _, err := kernel32.NewProc("AllocConsole").Call(); ok == 0 {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println("made")
+	return sleepProgram(nil)
+}
+
+// openProgram opens a file for reading and writing, which makes it where it is missing.
+func openProgram(args []string) int {
+	file, err := os.OpenFile(args[0], os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		fmt.Println(err)
+		return 5
+	}
+	file.Close()
 	return 0
 }
