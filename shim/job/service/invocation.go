@@ -19,6 +19,9 @@ type Invocation struct {
 	Bundle string
 	// Socket is the pipe to serve.
 	Socket string
+	// Address is containerd's. The shim does not use it, but has it among its arguments, so that it can be told
+	// which daemon's it is.
+	Address string
 	// TTRPCAddress is where events go.
 	TTRPCAddress string
 	Debug        bool
@@ -40,7 +43,7 @@ func Parse(args []string, getenv func(string) string, usage io.Writer) (Invocati
 	flags.StringVar(&in.ID, "id", "", "the task's id")
 	flags.StringVar(&in.Bundle, "bundle", "", "the task's directory, if it is not the working directory")
 	flags.StringVar(&in.Socket, "socket", "", "the pipe to serve")
-	flags.StringVar(&ignored, "address", "", "containerd's address, not used")
+	flags.StringVar(&in.Address, "address", "", "containerd's address")
 	flags.StringVar(&ignored, "publish-binary", "", "containerd's program, not used: events go to $TTRPC_ADDRESS")
 	if err := flags.Parse(args); err != nil {
 		return in, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)

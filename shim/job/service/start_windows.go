@@ -133,7 +133,7 @@ func startOutside(call Invocation, said *bytes.Buffer) (*exec.Cmd, error) {
 }
 
 func serveArguments(call Invocation) []string {
-	args := []string{"-namespace", call.Namespace, "-id", call.ID, "-bundle", call.Bundle, "-socket", call.Socket}
+	args := []string{"-namespace", call.Namespace, "-address", call.Address, "-id", call.ID, "-bundle", call.Bundle, "-socket", call.Socket}
 	if call.Debug {
 		args = append(args, "-debug")
 	}

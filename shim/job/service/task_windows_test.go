@@ -338,7 +338,7 @@ func TestParse(t *testing.T) {
 	}
 	got, err := Parse([]string{"-namespace", "a", "-address", "x", "-publish-binary", "y", "-id", "b", "-bundle", "c", "-debug", "delete"},
 		func(name string) string { return name }, &strings.Builder{})
-	if want := (Invocation{Action: "delete", Namespace: "a", ID: "b", Bundle: "c", TTRPCAddress: "TTRPC_ADDRESS", Debug: true}); err != nil || got != want {
+	if want := (Invocation{Action: "delete", Namespace: "a", ID: "b", Bundle: "c", Address: "x", TTRPCAddress: "TTRPC_ADDRESS", Debug: true}); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
