@@ -2,9 +2,9 @@ package image
 
 import (
 	"errors"
+	"path"
 
 	"github.com/containerd/platforms"
-	"path"
 )
 
 // hostPlatform tells which images run here.

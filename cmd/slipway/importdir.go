@@ -34,7 +34,9 @@ func newImportDir(s streams, d *daemonClient) *cobra.Command {
 		Example: "  slipway image import-dir ./app app:1 --entrypoint '[\"/app/server\"]' --env PORT=80 --expose 80\n" +
 			"  slipway image import-dir C:\\pgsql postgres:15 --volume C:/pgdata --database postgres",
 		Args: usage(cobra.ExactArgs(2)),
-		RunE: func(cmd *cobra.Command, args []string) error { return importDir(cmd.Context(), s, d, args[0], args[1], o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return importDir(cmd.Context(), s, d, args[0], args[1], o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.entrypoint, "entrypoint", "", "entrypoint, a JSON array or a line for the shell")
@@ -142,7 +144,9 @@ func importDir(ctx context.Context, s streams, d *daemonClient, dir, name string
 		o.message = "Imported from the folder " + dir
 	}
 	return stream(ctx, d, func(w io.Writer) error { return folder.WriteTo(ctx, w, progress) },
-		func(cli *client.Client, r io.Reader) error { return importStream(ctx, s, d, cli, r, name, o.message, changes) })
+		func(cli *client.Client, r io.Reader) error {
+			return importStream(ctx, s, d, cli, r, name, o.message, changes)
+		})
 }
 
 // stream connects what write writes to what send sends to the daemon. If both fail, it is

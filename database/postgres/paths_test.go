@@ -23,7 +23,7 @@ func TestGuestPath(t *testing.T) {
 func TestDataPathsOnWindows(t *testing.T) {
 	for _, env := range []string{`PGDATA=C:\pgdata\main`, `PGDATA=%CONTAINER_ROOT%\pgdata\main`} {
 		a := Engine{}.Adapter([]string{env, "PG_MAJOR=15"})
-		got := a.DataPaths(ocispec.ImageConfig{Volumes: map[string]struct{}{`C:\pgdata`: {}, `C:\other`: {}}})
+		got := a.DataPaths(ocispec.ImageConfig{Volumes: map[string]struct{}{`C:\pgdata`: {}, `C:\elsewhere`: {}}})
 		if !slices.Equal(got, []string{`C:\pgdata`, `C:\pgdata\main`}) {
 			t.Errorf("%s: %q", env, got)
 		}

@@ -39,7 +39,7 @@ func TestWriteTo(t *testing.T) {
 		if err := os.Symlink("bin/x.exe", filepath.Join(dir, "link")); err != nil {
 			t.Fatal(err)
 		}
-		l, err := net.Listen("unix", filepath.Join(dir, "sock")) //nolint:noctx // of a test
+		l, err := net.Listen("unix", filepath.Join(dir, "sock"))
 		if err != nil {
 			t.Fatal(err)
 		}
