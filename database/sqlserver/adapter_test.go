@@ -250,6 +250,34 @@ func TestFirstReady(t *testing.T) {
 	}
 }
 
+// TestFirstReadyWithoutComponents meets a server in which neither the agent nor mail was ever turned on.
+func TestFirstReadyWithoutComponents(t *testing.T) {
+	g := double(t,
+		rows(step(PageJobs, sqlJobs), "name", []any{"syspolicy_purge_history"}),
+		fails(args(step(PageUpdateJob, sqlJobOff), "syspolicy_purge_history"), sqlservertest.Blocked("dbo.xp_sqlagent_notify", "Agent XPs")),
+		fails(step(PageMailProfiles, sqlMail), sqlservertest.Blocked("dbo.sysmail_help_profile_sp", "Database Mail XPs")),
+		rows(step(PageServers, sqlLinks), "name provider data_source"),
+		rows(step(PageEndpoints, sqlEndpoints), "name type_desc"), rows(step(PageStartProcedures, sqlStart), "name"),
+	)
+	report, err := adapter(password).AfterFirstReady(t.Context(), g, database.Request{})
+	want := database.Report{Outward: []database.Outward{{Kind: "agent job", Name: "syspolicy_purge_history", Off: true}}}
+	if diff := cmp.Diff(want, report); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
+// TestFirstReadyFails does not call a clone harmless that is not.
+func TestFirstReadyFails(t *testing.T) {
+	g := double(t,
+		rows(step(PageJobs, sqlJobs), "name", []any{"nightly"}),
+		fails(args(step(PageUpdateJob, sqlJobOff), "nightly"), sqlservertest.Message{Number: 229, Severity: 14, State: 5, Text: "The EXECUTE permission was denied."}),
+	)
+	r := database.Request{Env: []string{EnvPassword + "=new"}}
+	if _, err := adapter(password).AfterFirstReady(t.Context(), g, r); err == nil || !strings.Contains(err.Error(), "nightly") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestKeepOutward(t *testing.T) {
 	g := double(t,
 		rows(step(PageJobs, sqlJobs), "name", []any{"nightly"}),

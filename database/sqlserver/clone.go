@@ -47,30 +47,44 @@ type outlet struct {
 	off []statement
 }
 
-// outward lists what reaches out of the server, and switches it off if it is told to.
+// blocked is the error of a procedure whose component (Agent XPs, Database Mail XPs) is turned off in the server's configuration.
+const blocked = 15281
+
+// outward lists what reaches out of the server, and switches it off if it is told to. What cannot be switched off because the whole of
+// its component is off counts as off.
 func (s *Server) outward(ctx context.Context, off bool) (database.Report, error) {
 	var report database.Report
 	for _, find := range []func(context.Context) ([]outlet, error){
 		s.jobOutlets, s.mailOutlets, s.linkOutlets, s.endpointOutlets, s.startOutlets,
 	} {
 		found, err := find(ctx)
+		if has(err, blocked) {
+			continue
+		}
 		if err != nil {
 			return report, err
 		}
 		for _, o := range found {
-			o.Name, o.Detail, o.Off = clean(o.Name), clean(o.Detail), off && len(o.off) > 0
-			for _, st := range o.off {
-				if !off {
-					break
+			o.Name, o.Detail = clean(o.Name), clean(o.Detail)
+			if off && len(o.off) > 0 {
+				if err := s.switchOff(ctx, o); err != nil {
+					return report, err
 				}
-				if err := s.exec(ctx, st); err != nil {
-					return report, fmt.Errorf("switch off %s %q: %w", o.Kind, o.Name, err)
-				}
+				o.Off = true
 			}
 			report.Outward = append(report.Outward, o.Outward)
 		}
 	}
 	return report, nil
+}
+
+func (s *Server) switchOff(ctx context.Context, o outlet) error {
+	for _, st := range o.off {
+		if err := s.exec(ctx, st); err != nil && !has(err, blocked) {
+			return fmt.Errorf("switch off %s %q: %w", o.Kind, o.Name, err)
+		}
+	}
+	return nil
 }
 
 func (s *Server) jobOutlets(ctx context.Context) ([]outlet, error) {

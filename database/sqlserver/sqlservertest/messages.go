@@ -73,6 +73,12 @@ func ServiceMasterKey() Message {
 	return Message{33094, 16, 8, "An error occurred during Service Master Key decryption"}
 }
 
+// Blocked is error 15281: the procedure belongs to a component that is turned off in the server's configuration.
+func Blocked(procedure, component string) Message {
+	return Message{15281, 16, 1, fmt.Sprintf("SQL Server blocked access to procedure '%s' of component '%s' because this component is turned off "+
+		"as part of the security configuration for this server.", procedure, component)}
+}
+
 // NoCertificate is error 33111: the database is encrypted with a certificate that this server does not have.
 func NoCertificate(thumbprint string) Message {
 	return Message{33111, 16, 3, fmt.Sprintf("Cannot find server certificate with thumbprint '%s'.", thumbprint)}
