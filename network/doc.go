@@ -13,7 +13,7 @@
 //
 //	networks/<network ID>    networkRecord: name, subnet, bridge, options
 //	sandboxes/<container ID> sandboxRecord
-//	  Endpoints[]            address (the lease), MAC, interface names, names, published ports
+//	  Endpoints[]            address (the lease), MAC, interfaces, names, published ports
 //	  DNS                    servers for what the networks do not know
 //	  Gated                  the ports are reserved, but not yet redirected
 //	forwarding/host          forwardingRecord: the boot in which we turned forwarding on

@@ -90,6 +90,9 @@ func (m *Manager) CheckLeaks(ctx context.Context, live []string) ([]string, erro
 		for _, f := range s.forwards() {
 			wanted[f] = !s.Gated
 		}
+		if s.resolves() && !m.resolving(s.ID) {
+			report = append(report, fmt.Sprintf("container %s has no name server", s.ID))
+		}
 	}
 	rules, err := m.compareFirewall(ctx, wanted)
 	report = append(report, rules...)

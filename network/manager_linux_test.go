@@ -480,7 +480,9 @@ func TestRestoreAfterReboot(t *testing.T) {
 func TestPlantedLeaksAreFound(t *testing.T) {
 	d := newDaemon(t, nil)
 	d.guest("web", publish("8080:80/tcp"))
-	live := []string{id("web")}
+	must1(t)(d.Create(t.Context(), mobynetwork.CreateRequest{Name: "front"}))
+	d.guest("named", func(r *EndpointRequest) { r.Network = "front" })
+	live := []string{id("web"), id("named")}
 	ctx := t.Context()
 	table := d.platform.filter.(*firewall.Table)
 	veth := netlink.NewVeth(netlink.LinkAttrs{Name: "vethlost"})
@@ -503,6 +505,10 @@ func TestPlantedLeaksAreFound(t *testing.T) {
 		{"firewall redirects", func() error { return table.Open(ctx, []firewall.Forward{f}) }, func() error { return table.Close(ctx, []firewall.Forward{f}) }},
 		{"does not redirect", func() error { return table.Close(ctx, d.Endpoints(id("web"))[0].forwards()) }, func() error { return table.Open(ctx, d.Endpoints(id("web"))[0].forwards()) }},
 		{"firewall knows bridge br-x", func() error { return table.AddNetwork(ctx, stray) }, func() error { return table.RemoveNetwork(ctx, stray) }},
+		{
+			"has no name server", func() error { d.stopResolver(ctx, id("named")); return nil },
+			func() error { return d.ensureResolver(ctx, d.sandbox(id("named"))) },
+		},
 		{"belongs to container dead", func() error {
 			return d.storeSandbox(sandboxRecord{Version: 1, ID: "dead", Endpoints: []Endpoint{{ID: newID(), NetworkName: "bridge", Address: netip.MustParsePrefix("172.17.0.200/16")}}})
 		}, func() error { return d.storeSandbox(sandboxRecord{ID: "dead"}) }},

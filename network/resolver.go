@@ -29,10 +29,7 @@ func (r sandboxRecord) resolves() bool {
 // none. Once started it stays, since /etc/resolv.conf names it. The sandbox's lock
 // is held.
 func (m *Manager) ensureResolver(ctx context.Context, s sandboxRecord) error {
-	m.mu.Lock()
-	running := m.resolvers[s.ID] != nil
-	m.mu.Unlock()
-	if running || !s.resolves() {
+	if m.resolving(s.ID) || !s.resolves() {
 		return nil
 	}
 	var sockets dns.Sockets
@@ -54,6 +51,13 @@ func (m *Manager) ensureResolver(ctx context.Context, s sandboxRecord) error {
 	defer m.mu.Unlock()
 	m.resolvers[s.ID] = server
 	return nil
+}
+
+// resolving reports whether the sandbox has a name server.
+func (m *Manager) resolving(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.resolvers[id] != nil
 }
 
 // stopResolver ends the sandbox's name server, if it has one. Its sockets would
