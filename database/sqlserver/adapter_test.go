@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"slipway/database"
 	"slipway/database/sqlserver/sqlservertest"
@@ -168,8 +167,11 @@ func TestHungServer(t *testing.T) {
 	hang := step(PageDatabases, sqlRecovering)
 	hang.Hang = true
 	g := double(t, hang)
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, database.ErrTimeout)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-g.Hanging()
+		cancel(database.ErrTimeout)
+	}()
 	if err := adapter(password).Ready(ctx, g); !errdefs.IsUnavailable(err) || !errors.Is(err, database.ErrTimeout) {
 		t.Errorf("%v", err)
 	}

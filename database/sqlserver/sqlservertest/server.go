@@ -59,7 +59,7 @@ type Step struct {
 	Errors []Message
 	// Use is the database that the session is in afterwards (USE).
 	Use string
-	// Hang gives no answer until the client gives up.
+	// Hang gives no answer until the client gives up; [Server.Hanging] tells when it has come so far.
 	Hang bool
 	// Stop ends the server before the answer, as SHUTDOWN does.
 	Stop bool
@@ -78,6 +78,7 @@ type Server struct {
 	listener net.Listener
 	tls      *tls.Config
 	stopped  chan struct{}
+	hanging  chan struct{}
 	wg       sync.WaitGroup
 
 	mu     sync.Mutex
@@ -109,7 +110,7 @@ func New(tb testing.TB, cfg Config) *Server {
 		tb.Fatal(err)
 	}
 	s := &Server{
-		tb: tb, cfg: cfg, listener: listener, stopped: make(chan struct{}),
+		tb: tb, cfg: cfg, listener: listener, stopped: make(chan struct{}), hanging: make(chan struct{}, 1),
 		// TLS 1.3 is for TDS 8.0 alone, where the whole protocol lies within TLS.
 		//nolint:gosec // G402: this is the version that such a server speaks
 		tls:    &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12},
@@ -140,6 +141,9 @@ func (s *Server) Logins() []LoginRequest {
 
 // Stopped is closed when the server has ended.
 func (s *Server) Stopped() <-chan struct{} { return s.stopped }
+
+// Hanging gets a value whenever a client begins to wait for a step that hangs.
+func (s *Server) Hanging() <-chan struct{} { return s.hanging }
 
 // Stop ends the server and its connections at once.
 func (s *Server) Stop() {

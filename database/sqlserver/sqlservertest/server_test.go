@@ -121,7 +121,10 @@ func TestHangAndStop(t *testing.T) {
 	}})
 	conn := open(t, s, "true", "sa", "")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	time.AfterFunc(50*time.Millisecond, func() { cancel(nil) })
+	go func() {
+		<-s.Hanging()
+		cancel(nil)
+	}()
 	if _, err := conn.ExecContext(ctx, "WAITFOR DELAY '01:00'"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a statement that hangs: %v", err)
 	}

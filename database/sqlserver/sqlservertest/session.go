@@ -142,6 +142,10 @@ func (c *session) answer(statement string, args []any, kind byte) (bool, error) 
 		return true, c.send(r)
 	}
 	if step.Hang {
+		select {
+		case c.server.hanging <- struct{}{}:
+		default: // nobody listens
+		}
 		kind, _, err := readMessage(c.transport)
 		if err != nil {
 			return false, err
