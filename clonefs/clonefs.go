@@ -118,16 +118,3 @@ type RepairOptions struct {
 	// What was written last may be lost.
 	DiscardLog bool
 }
-
-func (w *Work) add(o Work) {
-	w.Duration += o.Duration
-	w.Passes += o.Passes
-	w.Inspected += o.Inspected
-	w.Created += o.Created
-	w.Compared += o.Compared
-	w.BytesCloned += o.BytesCloned
-	w.BytesCopied += o.BytesCopied
-	w.Ranges += o.Ranges
-	w.Extents += o.Extents
-	w.Refreshed += o.Refreshed
-}

@@ -70,7 +70,7 @@ func (p *Pool) Status(context.Context) (Status, error) {
 	}
 	reserve := p.cfg.Reserve
 	if reserve == 0 {
-		reserve = min(max(int64(size)/20, 256<<20), 10<<30) //nolint:gosec // disk sizes fit
+		reserve = min(max(int64(size)/20, 256<<20), 10<<30)
 	}
 	var reason string
 	if p.method == MethodCopy {
@@ -78,7 +78,7 @@ func (p *Pool) Status(context.Context) (Status, error) {
 	}
 	return Status{
 		Method: p.method, Reason: reason, FileSystem: fileSystem(p.dir),
-		Size: int64(size), Used: int64(size - free), Free: int64(free), HostFree: int64(free), Reserve: reserve, //nolint:gosec // disk sizes fit
+		Size: int64(size), Used: int64(size - free), Free: int64(free), HostFree: int64(free), Reserve: reserve,
 	}, nil
 }
 

@@ -24,7 +24,7 @@ func (m *Manager) fillInside(ctx context.Context, r record, dir found, source So
 		return err
 	}
 	failpoint.Hit("volume.populate.inside.intent")
-	complete, err := m.stageCopy(r, dir, source)
+	complete, err := m.stageCopy(ctx, r, dir, source)
 	if err == nil {
 		failpoint.Hit("volume.populate.inside.complete")
 		err = placeStaged(ctx, m.data(r.Name))
@@ -34,7 +34,7 @@ func (m *Manager) fillInside(ctx context.Context, r record, dir found, source So
 		return errors.Join(fmt.Errorf("copying %s: %w", source.Path, err), settleErr)
 	}
 	failpoint.Hit("volume.populate.inside.placed")
-	if err := syncTree(m.data(r.Name), false); err != nil {
+	if err := syncTree(ctx, m.data(r.Name), false); err != nil {
 		return err // is settled by whoever comes next
 	}
 	if _, err := m.copied(complete, complete.Filled); err != nil {
@@ -46,9 +46,9 @@ func (m *Manager) fillInside(ctx context.Context, r record, dir found, source So
 
 // stageCopy makes the durable copy inside of the volume and records that it is
 // complete.
-func (m *Manager) stageCopy(r record, dir found, source Source) (record, error) {
+func (m *Manager) stageCopy(ctx context.Context, r record, dir found, source Source) (record, error) {
 	data := m.data(r.Name)
-	if err := copyInto(filepath.Join(data, stageDir), dir.path); err != nil {
+	if err := copyInto(ctx, filepath.Join(data, stageDir), dir.path); err != nil {
 		return r, err
 	}
 	entries, err := os.ReadDir(data)
@@ -58,7 +58,7 @@ func (m *Manager) stageCopy(r record, dir found, source Source) (record, error) 
 	if len(entries) != 1 {
 		return r, errdefs.ErrConflict.WithMessage(fmt.Sprintf("somebody has written to volume %s while it was filled", r.Name))
 	}
-	if err := syncTree(data, false); err != nil {
+	if err := syncTree(ctx, data, false); err != nil {
 		return r, err
 	}
 	failpoint.Hit("volume.populate.inside.staged")
@@ -96,7 +96,7 @@ func placeStaged(ctx context.Context, data string) (err error) {
 		undo.Add(func(context.Context) error { return os.Rename(to, from) })
 		failpoint.Hit("volume.populate.inside.moved")
 	}
-	if err := copyInto(data, staged); err != nil { // only owner, mode and so on are left in it
+	if err := copyInto(ctx, data, staged); err != nil { // only owner, mode and so on are left in it
 		return err
 	}
 	return os.Remove(staged)
@@ -152,7 +152,7 @@ func (m *Manager) settle(ctx context.Context, r record) (record, error) {
 		return r, err
 	}
 	// Before the record: without it nobody would know whose the files are.
-	if err := syncTree(data, false); err != nil {
+	if err := syncTree(ctx, data, false); err != nil {
 		return r, err
 	}
 	filled := r.Filled

@@ -103,15 +103,15 @@ func (l *layers) List(_ context.Context, prefix string) ([]string, error) {
 // this package thinks they are.
 type cloner struct{ merged, cloned int }
 
-func (c *cloner) Clone(_ context.Context, src, dst string) (bool, error) {
+func (c *cloner) Clone(ctx context.Context, src, dst string) (bool, error) {
 	c.cloned++
-	return false, copyInto(dst, src)
+	return false, copyInto(ctx, dst, src)
 }
 
-func (c *cloner) Merge(_ context.Context, layers []string, dst string) (bool, error) {
+func (c *cloner) Merge(ctx context.Context, layers []string, dst string) (bool, error) {
 	c.merged++
 	if len(layers) == 1 {
-		return true, copyInto(dst, layers[0])
+		return true, copyInto(ctx, dst, layers[0])
 	}
 	at, err := os.MkdirTemp("", "merge")
 	if err != nil {
@@ -122,7 +122,7 @@ func (c *cloner) Merge(_ context.Context, layers []string, dst string) (bool, er
 		return false, err
 	}
 	defer func() { _ = unmount(at) }()
-	return true, copyInto(dst, at)
+	return true, copyInto(ctx, dst, at)
 }
 
 // fixture is a Manager with everything real below a temporary directory.

@@ -145,15 +145,15 @@ func replaceEmpty(dir, to string) error {
 }
 
 // syncTree makes a copied tree durable.
-func syncTree(dir string, _ bool) error { return treecopy.Sync(context.Background(), dir) }
+func syncTree(ctx context.Context, dir string, _ bool) error { return treecopy.Sync(ctx, dir) }
 
 // copyInto copies a directory's content into another, which may be there already
 // with files of its own names.
-func copyInto(dst, src string) error {
+func copyInto(ctx context.Context, dst, src string) error {
 	if _, err := os.Lstat(dst); err == nil {
 		return nil // only the source's own attributes are left, and they mean nothing
 	}
-	_, err := treecopy.Copy(context.Background(), treecopy.Probe(filepath.Dir(dst)), dst, src)
+	_, err := treecopy.Copy(ctx, treecopy.Probe(filepath.Dir(dst)), dst, src)
 	return err
 }
 
@@ -211,7 +211,7 @@ func (m *Manager) copyTree(ctx context.Context, v *view, dir found, filling stri
 		// They are on different volumes, or in use: a copy.
 	}
 	if m.cfg.Cloner == nil {
-		return false, copyInto(filling, dir.path)
+		return false, copyInto(ctx, filling, dir.path)
 	}
 	return m.cfg.Cloner.Clone(ctx, dir.path, filling)
 }

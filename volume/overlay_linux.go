@@ -16,6 +16,24 @@ import (
 	"slipway/internal/failpoint"
 )
 
+// Labels of the snapshot of an overlay, from which its record is made again.
+const (
+	pathLabel   = "io.slipway.volume.path"   // Source.Path
+	parentLabel = "io.slipway.volume.parent" // Image.Parent
+
+	// maxLabel is what containerd takes for a name and value, and some less.
+	maxLabel = 4000
+)
+
+// labels are what a snapshot remembers of the source.
+func (s *Source) labels() map[string]string {
+	labels := map[string]string{parentLabel: s.Parent}
+	if len(s.Path) <= maxLabel {
+		labels[pathLabel] = s.Path
+	}
+	return labels
+}
+
 // fillOverlay makes the volume an overlay on the image's layers. If the image
 // has no such directory the volume stays as it is.
 func (m *Manager) fillOverlay(ctx context.Context, r record, source Source) (err error) {

@@ -27,15 +27,6 @@ func (s *Source) filled(method, sub string) *filled {
 	return &filled{Method: method, Chain: s.Chain, Parent: s.Parent, SubPath: sub, Fresh: true}
 }
 
-// labels are what a snapshot remembers of the source.
-func (s *Source) labels() map[string]string {
-	labels := map[string]string{parentLabel: s.Parent}
-	if len(s.Path) <= maxLabel {
-		labels[pathLabel] = s.Path
-	}
-	return labels
-}
-
 // Upper is the part of a volume that is not the image's.
 type Upper struct {
 	Dir     string // upper directory of the volume's overlay, a tree of the whole image
@@ -123,7 +114,7 @@ func (m *Manager) fillCopy(ctx context.Context, r record, view *view, dir found,
 	reflinked, err := m.copyTree(ctx, view, dir, filling, source.Data)
 	if err == nil {
 		failpoint.Hit("volume.populate.copied")
-		err = syncTree(filling, reflinked)
+		err = syncTree(ctx, filling, reflinked)
 	}
 	if err == nil && source.Data {
 		failpoint.Hit("volume.populate.synced")

@@ -15,7 +15,7 @@ import (
 
 func (m *Manager) copyTree(ctx context.Context, view *view, dir found, filling string, _ bool) (reflinked bool, err error) {
 	if m.cfg.Cloner == nil {
-		return false, copyInto(filling, dir.path)
+		return false, copyInto(ctx, filling, dir.path)
 	}
 	layers, err := view.layersAt(dir.sub)
 	if errors.Is(err, errNotLayers) {
@@ -38,7 +38,7 @@ func replaceEmpty(dir, to string) error {
 // syncTree makes a copied tree durable. What was reflinked on XFS has its bytes
 // on disk already, and one directory's sync writes out the whole log: that does
 // not wait for what other databases have in memory.
-func syncTree(dir string, reflinked bool) error {
+func syncTree(_ context.Context, dir string, reflinked bool) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func syncTree(dir string, reflinked bool) error {
 }
 
 // copyInto copies a directory's attributes and content.
-func copyInto(dst, src string) error {
+func copyInto(_ context.Context, dst, src string) error {
 	return continuity.CopyDir(dst, src, continuity.WithXAttrErrorHandler(func(_, _, _ string, err error) error {
 		if errors.Is(err, unix.ENOTSUP) {
 			return nil // the volume's file system has no such attribute

@@ -64,15 +64,6 @@ type Snapshot struct {
 	Labels  map[string]string
 }
 
-// Labels of the snapshot of an overlay, from which its record is made again.
-const (
-	pathLabel   = "io.slipway.volume.path"   // Source.Path
-	parentLabel = "io.slipway.volume.parent" // Image.Parent
-
-	// maxLabel is what containerd takes for a name and value, and some less.
-	maxLabel = 4000
-)
-
 // LayerLister is implemented by [Layers] that can tell which snapshots there
 // are; [Manager.CheckLeaks] finds left-over ones by it.
 type LayerLister interface {

@@ -82,7 +82,7 @@ func tryClone(dir string) bool {
 		return false
 	}
 	info, err := os.Lstat(src)
-	if err != nil || cloneFile(context.Background(), dst, src, info) != nil {
+	if err != nil || cloneFile(func() error { return nil }, dst, src, info) != nil {
 		return false
 	}
 	got, err := os.ReadFile(dst)
@@ -94,13 +94,14 @@ func (b blockClone) CopyFile(ctx context.Context, dst, src string, info fs.FileI
 	if info.Size() < cloneFrom || hasStreams(src) {
 		return b.plain.CopyFile(ctx, dst, src, info)
 	}
-	if err := cloneFile(ctx, dst, src, info); err != nil {
+	if err := cloneFile(func() error { return context.Cause(ctx) }, dst, src, info); err != nil {
 		return 0, 0, inUse(src, err)
 	}
 	return info.Size(), 0, nil
 }
 
-func cloneFile(ctx context.Context, dst, src string, info fs.FileInfo) (err error) {
+// cloneFile clones a file, unless stopped has an error meanwhile.
+func cloneFile(stopped func() error, dst, src string, info fs.FileInfo) (err error) {
 	in, err := os.Open(src)
 	if err != nil {
 		return err
@@ -119,8 +120,8 @@ func cloneFile(ctx context.Context, dst, src string, info fs.FileInfo) (err erro
 		return err
 	}
 	for at := int64(0); at < info.Size(); at += clonePiece {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := stopped(); err != nil {
+			return err
 		}
 		n := min(info.Size()-at, clonePiece)
 		n = (n + cluster - 1) / cluster * cluster
@@ -151,6 +152,7 @@ func matchIntegrity(out, in *os.File) (cluster int64, err error) {
 
 func control(f *os.File, code uint32, in unsafe.Pointer, inSize uintptr, out unsafe.Pointer, outSize uintptr) error {
 	var n uint32
+	//nolint:gosec // sizes of small structures
 	return windows.DeviceIoControl(windows.Handle(f.Fd()), code, (*byte)(in), uint32(inSize), (*byte)(out), uint32(outSize), &n, nil)
 }
 
