@@ -54,7 +54,7 @@ func TestShims(t *testing.T) {
 		t.Error(err)
 	}
 	ended := make(chan error, 1)
-	go func() { _, err := ours.Process.Wait(); ended <- err }()
+	go func() { _, waitErr := ours.Process.Wait(); ended <- waitErr }()
 	select {
 	case <-ended:
 	case <-time.After(20 * time.Second):
