@@ -19,8 +19,9 @@ import (
 type view struct {
 	root    *rootfs.Root
 	release func() error
-	ctx     context.Context //nolint:containedctx // ends with the request, and with the run
+	ctx     context.Context //nolint:containedctx // ends with the request, and with the run or the container
 	cancel  context.CancelCauseFunc
+	unwatch func() bool
 }
 
 // open gives access to the container's files. The container's lock is held only
@@ -31,21 +32,28 @@ func (m *Manager) open(ctx context.Context, c *container) (_ *view, err error) {
 		return nil, err
 	}
 	defer unlock()
-	v := &view{release: func() error { return nil }}
-	v.ctx, v.cancel = context.WithCancelCause(ctx)
 	if run := c.run.Load(); run != nil {
-		var release func() error
-		if v.root, release, err = m.openRunning(ctx, c, run); err == nil {
-			stop := context.AfterFunc(run.streams, func() { v.cancel(errStreamsCut) })
-			v.release = func() error { stop(); return release() }
-			return v, nil
+		if root, release, err := m.openRunning(ctx, c, run); err == nil {
+			return newView(ctx, run.streams, root, release), nil
 		}
 	}
-	v.root, v.release, err = m.openStopped(ctx, c)
-	return v, err
+	root, release, err := m.openStopped(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return newView(ctx, c.files, root, release), nil
+}
+
+// newView makes a view that ends with life, too.
+func newView(ctx, life context.Context, root *rootfs.Root, release func() error) *view {
+	v := &view{root: root, release: release}
+	v.ctx, v.cancel = context.WithCancelCause(ctx)
+	v.unwatch = context.AfterFunc(life, func() { v.cancel(context.Cause(life)) })
+	return v
 }
 
 func (v *view) close() error {
+	v.unwatch()
 	v.cancel(nil)
 	return errors.Join(v.root.Close(), v.release())
 }

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ type container struct {
 	record  atomic.Pointer[Record]
 	run     atomic.Pointer[run] // the life of its main process; nil when there is none
 	removed chan struct{}       // closed when the container is gone
+
+	files    context.Context //nolint:containedctx // ends when the removal begins to delete the container's files
+	cutFiles context.CancelCauseFunc
 
 	mu   sync.Mutex // see the package documentation
 	exit *exit      // the next end of the main process; guarded by mu
@@ -39,6 +43,7 @@ type exit struct {
 
 func newContainer(r *Record, records *state.Bucket[Record]) *container {
 	c := &container{id: r.ID, records: records, removed: make(chan struct{}), exit: &exit{done: make(chan struct{})}}
+	c.files, c.cutFiles = context.WithCancelCause(context.Background())
 	c.record.Store(r)
 	return c
 }
@@ -88,6 +93,9 @@ func (c *container) finish(code int) {
 func (c *container) status() mobycontainer.ContainerState {
 	return c.record.Load().State.Status
 }
+
+// errFilesCut is why a copy out of or into a container ends when it is removed.
+var errFilesCut = errdefs.ErrConflict.WithMessage("the container was removed")
 
 // errStreamsCut is why an attach, exec or copy ends when its container does.
 var errStreamsCut = errdefs.ErrConflict.WithMessage("the container was stopped")

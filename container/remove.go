@@ -85,6 +85,7 @@ func (m *Manager) killForRemoval(ctx context.Context, c *container) error {
 func (m *Manager) erase(ctx context.Context, c *container) error {
 	defer span.Start(ctx, "erase")()
 	r := c.record.Load()
+	c.cutFiles(errFilesCut)
 	err := errors.Join(
 		m.dropTask(ctx, c.id),
 		m.cfg.Networks.DeleteSandbox(ctx, c.id),

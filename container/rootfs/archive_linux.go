@@ -45,7 +45,7 @@ func (r *Root) Archive(ctx context.Context, path string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	a := &archiver{tw: tar.NewWriter(w), links: map[[2]uint64]string{}}
+	a := newArchiver(w)
 	name := filepath.Base(abs)
 	if name == "/" {
 		name = ""
@@ -53,12 +53,40 @@ func (r *Root) Archive(ctx context.Context, path string, w io.Writer) error {
 	if err := a.add(ctx, fd, st, name, 0); err != nil {
 		return err
 	}
-	return a.tw.Close()
+	return a.finish(ctx)
+}
+
+// Export writes everything as a tar archive, except for the root folder itself. Names begin without a
+// slash.
+func (r *Root) Export(ctx context.Context, w io.Writer) error {
+	fd := int(r.dir.Fd())
+	st, err := fstat(fd)
+	if err != nil {
+		return err
+	}
+	a := newArchiver(w)
+	if err := a.children(ctx, fd, &st, "", 0); err != nil {
+		return err
+	}
+	return a.finish(ctx)
 }
 
 type archiver struct {
 	tw    *tar.Writer
 	links map[[2]uint64]string // names of files that have more than one, by device and inode
+}
+
+func newArchiver(w io.Writer) *archiver {
+	return &archiver{tw: tar.NewWriter(w), links: map[[2]uint64]string{}}
+}
+
+// finish ends the archive, unless ctx ended meanwhile: what was removed for that reason may be missing
+// in it.
+func (a *archiver) finish(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return a.tw.Close()
 }
 
 // add archives what the handle is of, and closes it.
@@ -90,7 +118,7 @@ func (a *archiver) add(ctx context.Context, fd int, st unix.Stat_t, name string,
 		if err := a.tw.WriteHeader(hdr); err != nil {
 			return err
 		}
-		return a.children(ctx, fd, &st, name, depth)
+		return a.children(ctx, fd, &st, name+"/", depth)
 	default:
 		return a.tw.WriteHeader(hdr)
 	}
@@ -156,11 +184,15 @@ func (a *archiver) file(ctx context.Context, fd int, hdr *tar.Header) error {
 	return nil
 }
 
-func (a *archiver) children(ctx context.Context, fd int, st *unix.Stat_t, name string, depth int) error {
+// children archives what is in the folder called prefix, which ends in a slash unless it is empty.
+func (a *archiver) children(ctx context.Context, fd int, st *unix.Stat_t, prefix string, depth int) error {
 	if depth >= maxDepth {
-		return fmt.Errorf("%s: %w", name, unix.ENAMETOOLONG)
+		return fmt.Errorf("%s: %w", prefix, unix.ENAMETOOLONG)
 	}
-	names, err := list(fd, name)
+	names, err := list(fd, prefix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the folder has been removed since it was opened
+	}
 	if err != nil {
 		return err
 	}
@@ -173,9 +205,9 @@ func (a *archiver) children(ctx context.Context, fd int, st *unix.Stat_t, name s
 			return err
 		}
 		if subStat.Dev != st.Dev && subStat.Mode&unix.S_IFMT == unix.S_IFDIR && ofKernel(sub) {
-			err = a.empty(sub, &subStat, name+"/"+n)
+			err = a.empty(sub, &subStat, prefix+n)
 		} else {
-			err = a.add(ctx, sub, subStat, name+"/"+n, depth+1)
+			err = a.add(ctx, sub, subStat, prefix+n, depth+1)
 		}
 		if err != nil {
 			return err

@@ -191,6 +191,33 @@ func TestPlainCopyBothWays(t *testing.T) {
 	}
 }
 
+func TestPlainExport(t *testing.T) {
+	r, _, _ := plainRoot(t, map[string]string{"d/a": "A", "z": "Z"})
+	var b bytes.Buffer
+	if err := r.Export(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for tr := tar.NewReader(&b); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+	}
+	if got := strings.Join(names, " "); got != "d/ d/a z" {
+		t.Errorf("names %q", got)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(io.ErrNoProgress)
+	if err := r.Export(ctx, io.Discard); !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
 func TestPlainExtractRefuses(t *testing.T) {
 	r, dir, secret := plainRoot(t, map[string]string{"folder/x": "x", "plain": "p"})
 	for name, entry := range map[string]*tar.Header{

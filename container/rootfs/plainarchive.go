@@ -45,6 +45,24 @@ func (r *plain) Archive(ctx context.Context, p string, w io.Writer) error {
 	if err := a.add(ctx, place, name, info, 0); err != nil {
 		return err
 	}
+	return a.finish(ctx)
+}
+
+// Export writes everything as a tar archive, except for the root folder itself.
+func (r *plain) Export(ctx context.Context, w io.Writer) error {
+	a := &plainArchiver{root: r, tw: tar.NewWriter(w)}
+	if err := a.children(ctx, ".", "", 0); err != nil {
+		return err
+	}
+	return a.finish(ctx)
+}
+
+// finish ends the archive, unless ctx ended meanwhile: what was removed for that reason may be missing
+// in it.
+func (a *plainArchiver) finish(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return a.tw.Close()
 }
 

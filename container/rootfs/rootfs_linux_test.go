@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -128,8 +129,13 @@ func archive(t *testing.T, r *rootfs.Root, path string) []entry {
 	if err := r.Archive(t.Context(), path, &b); err != nil {
 		t.Fatal(err)
 	}
+	return entries(t, &b)
+}
+
+func entries(t *testing.T, r io.Reader) []entry {
+	t.Helper()
 	var all []entry
-	for tr := tar.NewReader(&b); ; {
+	for tr := tar.NewReader(r); ; {
 		hdr, err := tr.Next()
 		if errors.Is(err, io.EOF) {
 			return all
@@ -183,6 +189,55 @@ func TestArchive(t *testing.T) {
 		t.Errorf("root begins with %+v", first)
 	}
 }
+
+func TestExport(t *testing.T) {
+	r, root, host := newRoot(t)
+	write(t, "secret", host, "secret")
+	mkdir(t, root, "d", "e")
+	write(t, "text", root, "d", "f")
+	if err := os.Link(filepath.Join(root, "d", "f"), filepath.Join(root, "z")); err != nil {
+		t.Fatal(err)
+	}
+	symlink(t, host, root, "out")
+	var b bytes.Buffer
+	if err := r.Export(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	want := []entry{
+		{Name: "d/", Type: tar.TypeDir},
+		{Name: "d/e/", Type: tar.TypeDir},
+		{Name: "d/f", Type: tar.TypeReg, Content: "text"},
+		{Name: "out", Type: tar.TypeSymlink, Link: host},
+		{Name: "z", Type: tar.TypeLink, Link: "d/f"},
+	}
+	if diff := cmp.Diff(want, entries(t, &b)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestArchiveEndsWithItsContext: what is removed while it is archived must not
+// look like an archive that is complete.
+func TestArchiveEndsWithItsContext(t *testing.T) {
+	r, root, _ := newRoot(t)
+	mkdir(t, root, "d")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("removed")
+	remove := writerFunc(func(p []byte) (int, error) {
+		cancel(gone)
+		return len(p), os.RemoveAll(filepath.Join(root, "d"))
+	})
+	if err := r.Archive(ctx, "/d", remove); !errors.Is(err, gone) {
+		t.Errorf("archive: %v", err)
+	}
+	mkdir(t, root, "d")
+	if err := r.Export(ctx, remove); !errors.Is(err, gone) {
+		t.Errorf("export: %v", err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestArchiveOfProcessLeavesOutKernelFiles(t *testing.T) {
 	needRoot(t)
