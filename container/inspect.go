@@ -162,6 +162,16 @@ func (m *Manager) filePath(r *Record, name string) string {
 	return filepath.Join(m.dir(r.ID), name)
 }
 
+// ownSize counts the bytes of a container's own layer.
+func (m *Manager) ownSize(ctx context.Context, r *Record) (int64, error) {
+	upper, _, err := m.layers.dirs(ctx, r.ID)
+	if err != nil {
+		return 0, err
+	}
+	usage, err := clonefs.Measure(ctx, upper)
+	return usage.Apparent, err
+}
+
 // sizes counts the bytes of a container's own layer, and of that and its image.
 func (m *Manager) sizes(ctx context.Context, r *Record) (rw, root int64, err error) {
 	upper, lowers, err := m.layers.dirs(ctx, r.ID)

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"slipway/database"
@@ -96,6 +97,8 @@ type Manager struct {
 	// unreadable are the ids of containers that Load could not read. They keep
 	// their files and names.
 	unreadable []string
+
+	pruning atomic.Bool
 
 	mu         sync.RWMutex
 	containers map[string]*container

@@ -35,6 +35,11 @@ func (m *Manager) remove(ctx context.Context, c *container, opts RemoveOptions) 
 		return err
 	}
 	defer unlock()
+	return m.removeLocked(ctx, c, opts)
+}
+
+// removeLocked removes a container that does not run. Its lock is held.
+func (m *Manager) removeLocked(ctx context.Context, c *container, opts RemoveOptions) error {
 	r := c.record.Load()
 	if r.State.Running() || r.State.Status == mobycontainer.StateRestarting {
 		advice := "stop the container before removing or force remove"
@@ -44,7 +49,7 @@ func (m *Manager) remove(ctx context.Context, c *container, opts RemoveOptions) 
 		return errdefs.ErrConflict.WithMessage(fmt.Sprintf("cannot remove container %q: container is %s: %s", "/"+r.Name, r.State.Status, advice))
 	}
 	// From here on a daemon that dies finishes the removal at its next start.
-	err = c.update(func(r *Record) { r.State.Status, r.State.RemoveVolumes = mobycontainer.StateRemoving, opts.Volumes })
+	err := c.update(func(r *Record) { r.State.Status, r.State.RemoveVolumes = mobycontainer.StateRemoving, opts.Volumes })
 	if err != nil {
 		return err
 	}

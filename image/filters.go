@@ -2,45 +2,24 @@ package image
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
+
+	"slipway/internal/filter"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 )
 
 // Filters are a request's filters: for each name the set of its values.
-type Filters = map[string]map[string]bool
-
-// checkFilters refuses filters that the operation does not know.
-func checkFilters(filters Filters, known ...string) error {
-	for _, name := range slices.Sorted(maps.Keys(filters)) {
-		if !slices.Contains(known, name) {
-			return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid filter '%s'", name))
-		}
-	}
-	return nil
-}
+type Filters = filter.Set
 
 func invalidFilter(name string, values []string) error {
 	return errdefs.ErrInvalidArgument.WithMessage(fmt.Sprintf("invalid filter '%s=%s'", name, values))
 }
 
-func filterValues(filters Filters, name string) []string {
-	var out []string
-	for value, set := range filters[name] {
-		if set {
-			out = append(out, value)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
 // filterBool reads a filter that is true or false.
 func filterBool(filters Filters, name string) (value, given bool, err error) {
-	values := filterValues(filters, name)
+	values := filter.Values(filters, name)
 	if len(values) == 0 {
 		return false, false, nil
 	}
@@ -53,19 +32,6 @@ func filterBool(filters Filters, name string) (value, given bool, err error) {
 		return false, true, nil
 	}
 	return false, false, invalidFilter(name, values)
-}
-
-// labelFilter matches a map of labels against values "key" and "key=value", all
-// of which must hold.
-func labelFilter(labels map[string]string, wanted []string) bool {
-	for _, want := range wanted {
-		key, value, exact := strings.Cut(want, "=")
-		have, ok := labels[key]
-		if !ok || exact && have != value {
-			return false
-		}
-	}
-	return true
 }
 
 // referenceFilter matches a familiar reference, or its name without tag,

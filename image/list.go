@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"slipway/internal/filter"
 	"slipway/internal/moment"
 
 	"github.com/containerd/errdefs"
@@ -148,10 +149,10 @@ type selection struct {
 }
 
 func (m *Manager) newSelection(ctx context.Context, filters Filters, known ...string) (*selection, error) {
-	if err := checkFilters(filters, known...); err != nil {
+	if err := filter.Check(filters, known...); err != nil {
 		return nil, err
 	}
-	s := &selection{labels: filterValues(filters, "label"), references: filterValues(filters, "reference")}
+	s := &selection{labels: filter.Values(filters, "label"), references: filter.Values(filters, "reference")}
 	value, given, err := filterBool(filters, "dangling")
 	if err != nil {
 		return nil, err
@@ -162,10 +163,10 @@ func (m *Manager) newSelection(ctx context.Context, filters Filters, known ...st
 	if s.until, err = moment.Until(filters, time.Now()); err != nil {
 		return nil, err
 	}
-	if s.before, err = m.createdTimes(ctx, filterValues(filters, "before")); err != nil {
+	if s.before, err = m.createdTimes(ctx, filter.Values(filters, "before")); err != nil {
 		return nil, err
 	}
-	s.since, err = m.createdTimes(ctx, filterValues(filters, "since"))
+	s.since, err = m.createdTimes(ctx, filter.Values(filters, "since"))
 	return s, err
 }
 
@@ -194,7 +195,7 @@ func (s *selection) match(g *group, image *Image) (tags, digests []string, ok bo
 	if s.dangling != nil && *s.dangling != (len(tags) == 0) {
 		return nil, nil, false, nil
 	}
-	if !labelFilter(image.Spec.Config.Labels, s.labels) {
+	if !filter.HasLabels(image.Spec.Config.Labels, s.labels) {
 		return nil, nil, false, nil
 	}
 	created := image.created()

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 
+	"slipway/internal/filter"
+
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/events"
 	mobyimage "github.com/moby/moby/api/types/image"
@@ -23,7 +25,6 @@ type PruneOptions struct {
 // dangling=false, all. Images that somebody is using at the moment are skipped.
 func (m *Manager) Prune(ctx context.Context, opts PruneOptions) (mobyimage.PruneReport, error) {
 	report := mobyimage.PruneReport{}
-	unwanted := filterValues(opts.Filters, "label!")
 	want, err := m.newSelection(ctx, opts.Filters, "dangling", "label", "label!", "until")
 	if err != nil {
 		return report, err
@@ -48,7 +49,7 @@ func (m *Manager) Prune(ctx context.Context, opts PruneOptions) (mobyimage.Prune
 		if err != nil {
 			return report, err
 		}
-		if !ok || len(unwanted) > 0 && labelFilter(image.Spec.Config.Labels, unwanted) {
+		if !ok || !filter.Prunable(image.Spec.Config.Labels, opts.Filters) {
 			continue
 		}
 		removed, err := m.pruneOne(ctx, g, onlyDangling, opts.InUse)
