@@ -112,8 +112,8 @@ type ContainerTop interface {
 }
 
 // ContainerStats samples a container's use of resources. It calls emit once, or
-// with stream about once a second until emit fails or the container or ctx ends.
-// Optional for [Containers].
+// with stream about once a second until emit fails, the container is removed or ctx
+// ends. Optional for [Containers].
 type ContainerStats interface {
 	Stats(ctx context.Context, ref string, stream, oneShot bool, emit func(mobycontainer.StatsResponse) error) error
 }

@@ -31,6 +31,9 @@ func (s *Server) containerStats(ctx context.Context, w *response, r *request) er
 	enc := json.NewEncoder(out)
 	oneShot := !r.version.before(41) && r.query.flag("one-shot")
 	return stats.Stats(ctx, r.name(), r.query.flagUnlessOff("stream"), oneShot, func(sample mobycontainer.StatsResponse) error {
+		if r.version.before(52) {
+			sample.OSType = ""
+		}
 		return enc.Encode(sample)
 	})
 }

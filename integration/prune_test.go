@@ -38,7 +38,7 @@ func TestContainerPrune(t *testing.T) {
 		ids[inspect(t, name, ".Id")] = name
 	}
 	gone := func(out string) (names []string) {
-		for _, word := range strings.FieldsSeq(out) {
+		for word := range strings.FieldsSeq(out) {
 			if name := ids[word]; name != "" {
 				names = append(names, name)
 			}

@@ -281,6 +281,24 @@ func (d *Daemon) API(t *testing.T, method, path string, body any, wantStatus int
 	}
 }
 
+// Stream asks the API for an answer that goes on until ctx ends, and wants success.
+func (d *Daemon) Stream(ctx context.Context, t *testing.T, path string) io.ReadCloser {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://slipway"+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := d.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		data, _ := io.ReadAll(resp.Body) // for the message
+		t.Fatalf("%s: status %d: %s", path, resp.StatusCode, data)
+	}
+	return resp.Body
+}
+
 // Check runs the engine's own checker and returns what it found.
 func (d *Daemon) Check() ([]string, error) {
 	status, data, err := d.Request(http.MethodGet, "/debug/check", nil)
