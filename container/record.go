@@ -47,6 +47,8 @@ type State struct {
 	// "unless-stopped" respects.
 	Stopped bool
 	Health  *mobycontainer.Health `json:",omitempty"`
+	// Unapplied is set while the limits of the record may not be those of the run.
+	Unapplied bool `json:",omitempty"`
 	// RemoveVolumes is whether the removal that is under way takes the anonymous
 	// volumes along.
 	RemoveVolumes bool
@@ -56,7 +58,7 @@ type State struct {
 func (s *State) begin(pid int, at time.Time) {
 	s.Status, s.Pid, s.ExitCode, s.Error = mobycontainer.StateRunning, pid, 0, ""
 	s.StartedAt, s.FinishedAt = at.UTC(), time.Time{}
-	s.OOMKilled, s.Stopped = false, false
+	s.OOMKilled, s.Stopped, s.Unapplied = false, false, false
 	if s.Health != nil {
 		s.Health = &mobycontainer.Health{Status: mobycontainer.Starting}
 	}

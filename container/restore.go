@@ -259,11 +259,14 @@ func (m *Manager) takeOver(ctx context.Context, c *container, task containerd.Ta
 		m.logged(ctx, c, "a container that a commit had frozen cannot be thawed", m.thawLeftover(ctx, run))
 	}
 	m.logged(ctx, c, "the output of a container that was taken over is lost", m.takeOverIO(ctx, c, task))
+	if r.State.Unapplied { // an update was cut
+		m.logged(ctx, c, "the updated limits of a container cannot be applied", run.limit(ctx, &r.HostConfig.Resources))
+	}
 	err = c.update(func(r *Record) {
 		if !r.State.Running() { // its start was cut before it was recorded
 			r.State.begin(int(task.Pid()), time.Now())
 		}
-		r.State.Status = mobycontainer.StateRunning
+		r.State.Status, r.State.Unapplied = mobycontainer.StateRunning, false
 		if status == containerd.Paused {
 			r.State.Status = mobycontainer.StatePaused
 		}

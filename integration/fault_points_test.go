@@ -115,6 +115,18 @@ var scenarios = []scenario{
 			)
 		},
 	},
+	{
+		name: "update", prefixes: []string{"container.update."},
+		before: func(s *script) error {
+			return steps(
+				func() error {
+					return s.container("busybox", spec{"HostConfig": spec{"PidsLimit": 50}})
+				},
+				func() error { return s.post("/containers/"+s.tag+"/start", nil) },
+			)
+		},
+		run: func(s *script) error { return s.post("/containers/"+s.tag+"/update", spec{"PidsLimit": 40}) },
+	},
 	{name: "start of the daemon", prefixes: []string{"network.restore."}, atStart: true, run: func(s *script) error {
 		return steps(
 			func() error { return s.container("busybox", publishing) },

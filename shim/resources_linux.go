@@ -13,24 +13,25 @@ import (
 )
 
 // setResources fills the limits that cgroups enforce.
-func setResources(spec *specs.Spec, host *mobycontainer.HostConfig) error {
-	blockIO, err := blockIO(&host.Resources)
+func setResources(spec *specs.Spec, host *mobycontainer.HostConfig) (err error) {
+	spec.Linux.Resources, err = resources(&host.Resources)
+	return err
+}
+
+func resources(r *mobycontainer.Resources) (*specs.LinuxResources, error) {
+	blockIO, err := blockIO(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	spec.Linux.Resources = &specs.LinuxResources{
-		Memory:  memory(&host.Resources),
-		CPU:     cpu(&host.Resources),
-		BlockIO: blockIO,
-	}
-	if limit := host.PidsLimit; limit != nil {
+	limits := &specs.LinuxResources{Memory: memory(r), CPU: cpu(r), BlockIO: blockIO}
+	if limit := r.PidsLimit; limit != nil {
 		n := *limit
 		if n <= 0 {
 			n = -1
 		}
-		spec.Linux.Resources.Pids = &specs.LinuxPids{Limit: &n}
+		limits.Pids = &specs.LinuxPids{Limit: &n}
 	}
-	return nil
+	return limits, nil
 }
 
 func memory(r *mobycontainer.Resources) *specs.LinuxMemory {

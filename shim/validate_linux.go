@@ -44,6 +44,9 @@ func (f *facts) validate(cfg *mobycontainer.Config, host *mobycontainer.HostConf
 	if err != nil {
 		return warnings, err
 	}
+	if host.Memory == 0 && host.MemorySwap > 0 {
+		return warnings, invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
+	}
 	warnings = append(warnings, f.warn(host)...)
 	f.setDefaults(host)
 	return warnings, nil

@@ -44,9 +44,6 @@ func (f *facts) validateMemory(r *mobycontainer.Resources, warn func(string)) er
 	if r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory {
 		return invalid("Minimum memoryswap limit should be larger than memory limit, see usage")
 	}
-	if r.Memory == 0 && r.MemorySwap > 0 {
-		return invalid("You should always set the Memory limit when using Memoryswap limit, see usage")
-	}
 	if r.MemorySwappiness != nil && !f.swappiness {
 		warn("Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.")
 		r.MemorySwappiness = nil
