@@ -80,6 +80,11 @@ func (s *systemInfo) Info(ctx context.Context) (system.Info, error) {
 	return info, nil
 }
 
+// Authenticate is `docker login`.
+func (s *systemInfo) Authenticate(ctx context.Context, auth registry.AuthConfig) (token string, err error) {
+	return s.d.images.Login(ctx, auth)
+}
+
 // containerdVersion is the version of the containerd that is built in.
 func containerdVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {

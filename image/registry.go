@@ -64,11 +64,15 @@ func (r *registryRules) insecure(host string) bool {
 // resolver returns access to the registry of named, with the user's
 // credentials.
 func (m *Manager) resolver(ctx context.Context, named reference.Named, auth *registry.AuthConfig) remotes.Resolver {
-	home := reference.Domain(named)
+	return docker.NewResolver(docker.ResolverOptions{Hosts: config.ConfigureHosts(ctx, m.hostOptions(reference.Domain(named), auth))})
+}
+
+// hostOptions say how the registry called home is reached.
+func (m *Manager) hostOptions(home string, auth *registry.AuthConfig) config.HostOptions {
 	options := config.HostOptions{
 		Credentials: func(host string) (string, string, error) {
 			// Never to another host, should the registry redirect there.
-			if auth == nil || host != home && (home != "docker.io" || host != "registry-1.docker.io") {
+			if auth == nil || host != home && (home != dockerHub || host != "registry-1.docker.io") {
 				return "", "", nil
 			}
 			if auth.IdentityToken != "" {
@@ -83,7 +87,7 @@ func (m *Manager) resolver(ctx context.Context, named reference.Named, auth *reg
 		options.DefaultScheme = "http"
 		options.DefaultTLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // allowed by configuration, or loopback
 	}
-	return docker.NewResolver(docker.ResolverOptions{Hosts: config.ConfigureHosts(ctx, options)})
+	return options
 }
 
 // pullError puts a registry's answer into Docker's words.
