@@ -72,7 +72,6 @@ var shapes = []shape{
 	{viewInfo, 46, drop("Containerd")},
 	{viewInfo, 44, infoBefore44},
 
-	{viewDiskUsage, 51, eachOf("Images", func(o object) { o["Containers"] = -1 })},
 	{viewDiskUsage, 48, eachOf("Images", drop("Descriptor", "Manifests"))},
 	{viewDiskUsage, 44, eachOf("Images", virtualSize)},
 

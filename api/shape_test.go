@@ -160,12 +160,14 @@ func TestOtherShapes(t *testing.T) {
 		{[]string{"Runtimes", "runc", "status"}, map[string]any{"1.43": gone, "1.44": some}},
 	})
 	e.system.Usage = system.DiskUsage{
-		ImageUsage:     &mobyimage.DiskUsage{TotalSize: 7, Items: []mobyimage.Summary{{Size: 5}}},
+		ImageUsage:     &mobyimage.DiskUsage{TotalSize: 7, Items: []mobyimage.Summary{{Size: 5, Containers: 2}}},
 		ContainerUsage: &mobycontainer.DiskUsage{},
 	}
 	checkFields(t, e, "/system/df", []field{
 		{[]string{"LayersSize"}, map[string]any{"1.41": 7.0, "1.50": 7.0, "1.52": 7.0}},
 		{[]string{"Images", "VirtualSize"}, map[string]any{"1.43": 5.0, "1.44": gone}},
+		{[]string{"Images", "Containers"}, map[string]any{"1.41": 2.0, "1.56": 2.0}},
+		{[]string{"ImageUsage", "Items"}, map[string]any{"1.52": gone}},
 		{[]string{"Containers"}, map[string]any{"1.41": []any{}}},
 		{[]string{"Volumes"}, map[string]any{"1.41": gone}},
 		{[]string{"ImageUsage", "TotalSize"}, map[string]any{"1.50": gone, "1.52": 7.0}},

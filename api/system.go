@@ -100,23 +100,44 @@ func (s *Server) getDiskUsage(ctx context.Context, w *response, r *request) erro
 			}
 		}
 	}
-	verbose := !r.version.before(52) && r.query.flag("verbose")
 	// A client that asks for the verbose form knows the new fields; all others
 	// get the old ones, which list every object.
-	legacy := !verbose
+	verbose := !r.version.before(52) && r.query.flag("verbose")
 	opts.Verbose = true
 	usage, err := measurer.DiskUsage(ctx, opts)
 	if err != nil {
 		return err
 	}
 	answer := diskUsage{}
-	if legacy {
+	if !verbose {
 		answer.legacyDiskUsage = legacyUsage(usage)
+		usage = sumsOnly(usage)
 	}
 	if !r.version.before(52) {
 		answer.DiskUsage = &usage
 	}
 	return writeShaped(w, r.version, viewDiskUsage, answer)
+}
+
+// sumsOnly leaves out the single objects.
+func sumsOnly(usage system.DiskUsage) system.DiskUsage {
+	if u := usage.ImageUsage; u != nil {
+		sums := *u
+		sums.Items, usage.ImageUsage = nil, &sums
+	}
+	if u := usage.ContainerUsage; u != nil {
+		sums := *u
+		sums.Items, usage.ContainerUsage = nil, &sums
+	}
+	if u := usage.VolumeUsage; u != nil {
+		sums := *u
+		sums.Items, usage.VolumeUsage = nil, &sums
+	}
+	if u := usage.BuildCacheUsage; u != nil {
+		sums := *u
+		sums.Items, usage.BuildCacheUsage = nil, &sums
+	}
+	return usage
 }
 
 func legacyUsage(usage system.DiskUsage) *legacyDiskUsage {

@@ -59,7 +59,7 @@ func (m *Manager) Inspect(ctx context.Context, ref string, size bool) (mobyconta
 		maps.Copy(i.NetworkSettings.Ports, m.ports(r))
 	}
 	if size {
-		rw, root, err := m.sizes(ctx, r)
+		rw, root, err := m.sizes(ctx, r, measured{})
 		if err != nil {
 			return i, err
 		}
@@ -172,21 +172,38 @@ func (m *Manager) ownSize(ctx context.Context, r *Record) (int64, error) {
 	return usage.Apparent, err
 }
 
+// measured are the sizes of directories of layers, so that those of an image are
+// measured once for all of its containers.
+type measured map[string]int64
+
+func (d measured) size(ctx context.Context, dir string) (int64, error) {
+	if size, ok := d[dir]; ok {
+		return size, nil
+	}
+	usage, err := clonefs.Measure(ctx, dir)
+	if err != nil {
+		return 0, err
+	}
+	d[dir] = usage.Apparent
+	return usage.Apparent, nil
+}
+
 // sizes counts the bytes of a container's own layer, and of that and its image.
-func (m *Manager) sizes(ctx context.Context, r *Record) (rw, root int64, err error) {
+func (m *Manager) sizes(ctx context.Context, r *Record, known measured) (rw, root int64, err error) {
 	upper, lowers, err := m.layers.dirs(ctx, r.ID)
 	if err != nil {
 		return 0, 0, err
 	}
-	for i, dir := range append([]string{upper}, lowers...) {
-		usage, err := clonefs.Measure(ctx, dir)
+	if rw, err = known.size(ctx, upper); err != nil {
+		return 0, 0, err
+	}
+	root = rw
+	for _, dir := range lowers {
+		size, err := known.size(ctx, dir)
 		if err != nil {
 			return 0, 0, err
 		}
-		if i == 0 {
-			rw = usage.Apparent
-		}
-		root += usage.Apparent
+		root += size
 	}
 	return rw, root, nil
 }

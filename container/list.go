@@ -64,6 +64,7 @@ func (m *Manager) List(ctx context.Context, opts ListOptions) ([]mobycontainer.S
 	}
 	all := opts.All || opts.Limit > 0 || opts.Filters["status"] != nil || opts.Filters["exited"] != nil
 	list := []mobycontainer.Summary{}
+	known := measured{}
 	for _, c := range m.all() {
 		if opts.Limit > 0 && len(list) == opts.Limit {
 			break
@@ -81,7 +82,11 @@ func (m *Manager) List(ctx context.Context, opts ListOptions) ([]mobycontainer.S
 		}
 		summary := m.summary(r)
 		if opts.Size {
-			if summary.SizeRw, summary.SizeRootFs, err = m.sizes(ctx, r); err != nil {
+			summary.SizeRw, summary.SizeRootFs, err = m.sizes(ctx, r, known)
+			if err != nil && c.files.Err() != nil {
+				continue // removed meanwhile
+			}
+			if err != nil {
 				return nil, err
 			}
 		}

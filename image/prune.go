@@ -35,7 +35,7 @@ func (m *Manager) Prune(ctx context.Context, opts PruneOptions) (mobyimage.Prune
 	if err != nil {
 		return report, err
 	}
-	before, err := m.diskUsage(ctx)
+	before, err := m.DiskUsage(ctx)
 	if err != nil {
 		return report, err
 	}
@@ -58,7 +58,7 @@ func (m *Manager) Prune(ctx context.Context, opts PruneOptions) (mobyimage.Prune
 		}
 		report.ImagesDeleted = append(report.ImagesDeleted, removed...)
 	}
-	after, err := m.diskUsage(ctx)
+	after, err := m.DiskUsage(ctx)
 	if err != nil {
 		return report, err
 	}
@@ -91,8 +91,9 @@ func (m *Manager) pruneOne(ctx context.Context, g *group, onlyDangling bool, inU
 	return m.deleteImage(ctx, now)
 }
 
-// diskUsage is the sum of all images' blobs and snapshots, each counted once.
-func (m *Manager) diskUsage(ctx context.Context) (int64, error) {
+// DiskUsage is the sum of all images' blobs and snapshots, each counted once, in
+// bytes.
+func (m *Manager) DiskUsage(ctx context.Context) (int64, error) {
 	all, err := m.groups(ctx)
 	if err != nil {
 		return 0, err
@@ -118,7 +119,8 @@ func (m *Manager) diskUsage(ctx context.Context) (int64, error) {
 			}
 		}
 		for _, layer := range image.layers {
-			key := layer.Digest.String()
+			// The first chain of an archive that is not compressed has its digest, too.
+			key := "blob " + layer.Digest.String()
 			if info, err := m.content.Info(ctx, layer.Digest); err == nil && !seen[key] {
 				seen[key] = true
 				total += info.Size
