@@ -1,6 +1,8 @@
 package sqlserver
 
 import (
+	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +62,9 @@ func TestInstances(t *testing.T) {
 	ip, err := r.Values(one.key() + `\MSSQLServer\SuperSocketNetLib\Tcp\IP1`)
 	if err != nil || ip["TcpPort"] != "50001" || ip["IpAddress"] != "127.0.0.1" || ip["Enabled"] != uint64(1) {
 		t.Error(ip, err)
+	}
+	if left, err := r.Values(one.key() + `\MSSQLServer\SuperSocketNetLib\Tcp\IP2`); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an address of the origin is left: %v, %v", left, err)
 	}
 	text := r.Dump()
 	for line := range strings.Lines(text) {

@@ -47,7 +47,7 @@ func shutdownStep() sqlservertest.Step {
 func TestPrepareClone(t *testing.T) {
 	g := double(t,
 		masterFiles(
-			[]any{"master", 1, "master", `C:\slipway\b\MSSQL\DATA\master.mdf`, 1}, []any{"master", 1, "mastlog", `C:\slipway\b\MSSQL\DATA\mastlog.ldf`, 1},
+			[]any{"master", 1, "master", `C:\slipway\b\MSSQL\DATA\master.mdf`, 1}, []any{"master", 1, "mastlog", `C:\slipway\a\MSSQL\DATA\mastlog.ldf`, 1},
 			[]any{"tempdb", 2, "tempdev", `c:\Slipway\A\mssql\data\tempdb.mdf`, 1},
 			[]any{"model", 3, "modeldev", `c:\Slipway\A\mssql\data\model.mdf`, 1}, []any{"model", 3, "modellog", `c:\Slipway\A\mssql\data\modellog.ldf`, 1},
 			[]any{"it's", 5, "a]b", `C:\slipway\a\files\it's.mdf`, 1}, []any{"it's", 5, "log", `C:\slipway\ab\it's.ldf`, 1},

@@ -132,6 +132,9 @@ func (r *Registry) Install(name, id, version, edition string) {
 		{root + `\MSSQLServer\SuperSocketNetLib\Tcp\IP1`, map[string]any{
 			"Active": uint64(1), "Enabled": uint64(0), "IpAddress": "192.0.2.7", "TcpPort": port, "TcpDynamicPorts": "0",
 		}},
+		{root + `\MSSQLServer\SuperSocketNetLib\Tcp\IP2`, map[string]any{
+			"Active": uint64(1), "Enabled": uint64(1), "IpAddress": "127.0.0.1", "TcpPort": port, "TcpDynamicPorts": "0",
+		}},
 		{root + `\MSSQLServer\SuperSocketNetLib\Tcp\IPAll`, map[string]any{"TcpPort": port, "TcpDynamicPorts": dynamic}},
 	} {
 		_ = r.SetValues(k.key, k.values) // memory does not fail
