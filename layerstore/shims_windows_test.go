@@ -56,7 +56,10 @@ func TestShims(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { _, waitErr := ours.Process.Wait(); ended <- waitErr }()
 	select {
-	case <-ended:
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("it lives on")
 	}

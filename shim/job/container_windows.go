@@ -108,6 +108,7 @@ func (c *Container) Create(p Program) (*Process, error) {
 	}
 	s := spawner{
 		jobs: []windows.Handle{c.outer.handle, c.inner.handle}, token: c.subject.token, capabilities: c.subject.capabilities,
+		otherAccount: c.cfg.Identity == Account,
 	}
 	process, err := s.spawn(found.path, found.commandLine, found.dir, p)
 	if err != nil {

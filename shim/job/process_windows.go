@@ -113,6 +113,8 @@ type spawner struct {
 	jobs         []windows.Handle // outer first
 	token        windows.Token
 	capabilities *securityCapabilities // or nil
+	// otherAccount says that the token is not of the shim's account, which may not use the shim's desktop.
+	otherAccount bool
 }
 
 // spawn makes a suspended process within all jobs. Nothing is inherited by it but its
@@ -127,6 +129,10 @@ func (s *spawner) spawn(path, commandLine, dir string, p Program) (*Process, err
 	startup.Cb = uint32(unsafe.Sizeof(startup))
 	startup.Flags = windows.STARTF_USESTDHANDLES
 	startup.StdInput, startup.StdOutput, startup.StdErr = std.handles[0], std.handles[1], std.handles[2]
+	if s.otherAccount {
+		// The empty name has the system find or make one for the account.
+		startup.Desktop = new(uint16)
+	}
 	attributes, err := s.attributes(std)
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"testing"
@@ -94,6 +95,16 @@ var programs = map[string]func(args []string) int{
 		}
 		account, domain, _, err := user.User.Sid.LookupAccount("")
 		fmt.Println(domain, account, err)
+		return 0
+	},
+	// leave ends and leaves a process that has its output.
+	"leave": func([]string) int {
+		child := exec.Command(os.Args[0], "program", "sleep")
+		child.Stdout, child.Stderr = os.Stdout, os.Stderr
+		if err := child.Start(); err != nil {
+			fmt.Println(err)
+			return 1
+		}
 		return 0
 	},
 	// until ends when there is a file of that name.

@@ -207,6 +207,37 @@ func TestExec(t *testing.T) {
 		"/tasks/exec-added", "/tasks/exec-started", "/tasks/exit")
 }
 
+// TestExecLeavesAProcess has an exec whose output stays open: deleting it must not wait for ever.
+func TestExecLeavesAProcess(t *testing.T) {
+	d := newDaemon(t)
+	c := d.start(t, nil, "sleep")
+	out := newKeeper(t)
+	exec, err := c.Exec(d.ctx, "one", runtime.ExecOpts{Spec: execSpec(t, "leave"), IO: runtime.IO{Stdout: out.path}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Start(d.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := exec.Wait(d.ctx); err != nil || exit.Status != 0 {
+		t.Errorf("%+v, %v", exit, err)
+	}
+	deleted := make(chan error, 1)
+	go func() { _, err := exec.Delete(d.ctx); deleted <- err }()
+	select {
+	case err := <-deleted:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(2*drainPatience + 10*time.Second):
+		t.Fatal("deleting hangs")
+	}
+	await(t, "end of the output", out.hasEnded)
+	if state, err := c.State(d.ctx); err != nil || state.Status != runtime.RunningStatus {
+		t.Errorf("the container: %+v, %v", state, err)
+	}
+}
+
 func TestPause(t *testing.T) {
 	d := newDaemon(t)
 	c := d.start(t, nil, "count")
