@@ -57,12 +57,12 @@ func TestSecondEngine(t *testing.T) {
 	e := startEngine(t)
 	second := command(t.Context(), testutil.WindowsBinary("slipwayd.exe"),
 		"--data-root", e.root+`\data`, "--exec-root", e.root+`\run2`, "-H", e.pipe+"b")
-	if r := finish(second); r.Code != 1 || !strings.Contains(r.Stderr, "another slipwayd") {
+	if r := finish(t, second); r.Code != 1 || !strings.Contains(r.Stderr, "another slipwayd") {
 		t.Errorf("same data root: exit code %d: %s", r.Code, r.Stderr)
 	}
 	third := command(t.Context(), testutil.WindowsBinary("slipwayd.exe"),
 		"--data-root", e.root+`\data3`, "--exec-root", e.root+`\run3`, "-H", e.pipe)
-	if r := finish(third); r.Code != 1 || !strings.Contains(r.Stderr, "in use") {
+	if r := finish(t, third); r.Code != 1 || !strings.Contains(r.Stderr, "in use") {
 		t.Errorf("same pipe: exit code %d: %s", r.Code, r.Stderr)
 	}
 	e.mustDocker("info")
@@ -72,7 +72,7 @@ func TestSecondEngine(t *testing.T) {
 func TestService(t *testing.T) {
 	e := newEngine(t)
 	service := func(args ...string) result {
-		return finish(command(t.Context(), testutil.WindowsBinary("slipwayd.exe"), append([]string{"service"}, args...)...))
+		return finish(t, command(t.Context(), testutil.WindowsBinary("slipwayd.exe"), append([]string{"service"}, args...)...))
 	}
 	must := func(args ...string) {
 		t.Helper()

@@ -83,6 +83,7 @@ func (e *engine) flags() []string {
 	return []string{
 		"--data-root", e.root + `\data`, "--exec-root", e.root + `\run`,
 		"-H", e.pipe, "-H", "tcp://127.0.0.1:" + strconv.Itoa(e.port), "--allow-plain-tcp",
+		"--container-identity", "own", // Wine has one account
 	}
 }
 
@@ -170,14 +171,36 @@ type result struct {
 // commandTimeout ends a command that hangs.
 const commandTimeout = 3 * time.Minute
 
-func finish(cmd *exec.Cmd) result {
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	r := result{Stdout: strings.ReplaceAll(stdout.String(), "\r\n", "\n"), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+// finish runs a command to its end. Its output goes to files: what it leaves running
+// may keep them open, as Wine's service manager does, and is not waited for.
+func finish(t *testing.T, cmd *exec.Cmd) result {
+	t.Helper()
+	dir := t.TempDir()
+	stdout, err := os.Create(filepath.Join(dir, "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdout.Close()
+	stderr, err := os.Create(filepath.Join(dir, "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stderr.Close()
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	err = cmd.Run()
+	read := func(f *os.File) string {
+		data, err := os.ReadFile(f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.ReplaceAll(string(data), "\r\n", "\n")
+	}
+	r := result{Stdout: read(stdout), Stderr: read(stderr), Code: -1}
+	if cmd.ProcessState != nil {
+		r.Code = cmd.ProcessState.ExitCode()
+	}
 	if err != nil && r.Code <= 0 {
 		r.Stderr += err.Error()
-		r.Code = -1
 	}
 	return r
 }
@@ -189,7 +212,7 @@ func (e *engine) windowsClient(stdin io.Reader, program string, args ...string) 
 	cmd := command(ctx, program, args...)
 	cmd.Env = append(cmd.Env, "DOCKER_HOST="+e.pipe, `DOCKER_CONFIG=`+e.root+`\client`, "DOCKER_CLI_HINTS=false")
 	cmd.Stdin = stdin
-	return finish(cmd)
+	return finish(e.t, cmd)
 }
 
 // docker runs docker.exe over the named pipe, and mustDocker wants it to succeed.
@@ -209,7 +232,7 @@ func (e *engine) tcp(args ...string) result {
 	cmd := exec.CommandContext(ctx, testutil.ClientBinary("docker"), args...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST=tcp://127.0.0.1:"+strconv.Itoa(e.port), "DOCKER_CONFIG="+filepath.Join(world.unix(e.root), "linuxclient"), "DOCKER_CLI_HINTS=false")
 	cmd.WaitDelay = 5 * time.Second
-	return finish(cmd)
+	return finish(e.t, cmd)
 }
 
 func (e *engine) mustTCP(args ...string) string {
@@ -248,6 +271,25 @@ func (p *prefix) processes(text string) []string {
 		}
 	}
 	return found
+}
+
+// kill ends what contains the text, as a crash does.
+func (p *prefix) kill(t *testing.T, text string) {
+	t.Helper()
+	found := p.processes(text)
+	if len(found) == 0 {
+		t.Fatalf("there is no process of %s", text)
+	}
+	for _, process := range found {
+		id, _, _ := strings.Cut(process, " ")
+		pid, err := strconv.Atoi(id)
+		if err == nil {
+			err = unix.Kill(pid, unix.SIGKILL)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // noProcess waits until nothing that contains the text runs.

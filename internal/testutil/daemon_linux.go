@@ -50,6 +50,17 @@ func WindowsBinary(name string) string {
 	return filepath.Join(fromEnv("SLIPWAY_TEST_WINDOWS_BIN", filepath.Join(moduleRoot(), "bin", "windows")), name)
 }
 
+// PostgresForWindows is the folder that script/postgres-windows has filled. Where it
+// could not, the test is skipped.
+func PostgresForWindows(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(moduleRoot(), "bin", "postgres-windows")
+	if !exists(filepath.Join(dir, "bin", "postgres.exe")) {
+		Skip(t, NeedsNPM)
+	}
+	return dir
+}
+
 func fromEnv(name, otherwise string) string {
 	if v := os.Getenv(name); v != "" {
 		return v

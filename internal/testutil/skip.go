@@ -19,6 +19,7 @@ const (
 	NeedsPostgres  Reason = "needs Debian's postgresql-15 (script/setup)"
 	NeedsVM        Reason = "needs a machine of its own (runs in make test-vm)"
 	NeedsWine      Reason = "needs Wine (runs in make test-wine)"
+	NeedsNPM       Reason = "needs npm, by which PostgreSQL for Windows is fetched"
 	NeedsLoop      Reason = "no loop device can be had"
 	TooLongInShort Reason = "left out by -short"
 )
