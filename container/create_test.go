@@ -198,8 +198,12 @@ func TestCommitConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := cfg.ContainerConfig()
+	workdir := "/w"
+	if runtime.GOOS == "windows" {
+		workdir = `C:\w`
+	}
 	want := &mobycontainer.Config{
-		Env: []string{"B=3", "A=1"}, Cmd: []string{"other"}, Labels: map[string]string{"l": "1", "m": "2"}, WorkingDir: "/w",
+		Env: []string{"B=3", "A=1"}, Cmd: []string{"other"}, Labels: map[string]string{"l": "1", "m": "2"}, WorkingDir: workdir,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -158,7 +159,11 @@ func TestDropMountPoints(t *testing.T) {
 	for _, e := range entries {
 		left = append(left, e.Name())
 	}
-	if diff := cmp.Diff([]string{"hostname", "passwd"}, left); diff != "" {
+	want := []string{"hostname", "passwd"}
+	if runtime.GOOS == "windows" { // nothing is mounted there
+		want = []string{"hostname", "hosts", "passwd"}
+	}
+	if diff := cmp.Diff(want, left); diff != "" {
 		t.Error(diff)
 	}
 }

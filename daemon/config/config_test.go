@@ -177,7 +177,7 @@ func TestDefaults(t *testing.T) {
 		Log:             Log{Level: "info", Format: "text"},
 		Network:         Network{Bridge: "slipway0", ICC: true},
 		Logging:         Logging{Driver: "json-file"},
-		Defaults:        Defaults{ShmSize: 64 << 20},
+		Defaults:        Defaults{ShmSize: defaultShmSize},
 		ShutdownTimeout: 15 * time.Second,
 	}
 	if diff := cmp.Diff(want, c, compare); diff != "" {
