@@ -69,6 +69,9 @@ func (m *Manager) Commit(ctx context.Context, ref string, opts CommitOptions) (s
 	}
 	defer unlock()
 	r := c.record.Load()
+	if err := checkCommit(r); err != nil {
+		return "", err
+	}
 	if oneOf(r.State.Status, mobycontainer.StateRemoving, mobycontainer.StateDead) {
 		return "", errdefs.ErrConflict.WithMessage(fmt.Sprintf("You cannot commit container %s which is %s", c.id, r.State.Status))
 	}

@@ -1,6 +1,9 @@
 package container
 
-import mobynetwork "github.com/moby/moby/api/types/network"
+import (
+	mobycontainer "github.com/moby/moby/api/types/container"
+	mobynetwork "github.com/moby/moby/api/types/network"
+)
 
 // What Docker does in another way on each system.
 
@@ -12,3 +15,9 @@ var healthShell = []string{"/bin/sh", "-c"}
 
 // sameVariable reports whether two names are those of one environment variable.
 func sameVariable(a, b string) bool { return a == b }
+
+// checkCommit refuses what cannot be committed.
+func checkCommit(*Record) error { return nil }
+
+// checkStorage refuses to start a container with mounts that it would not see.
+func checkStorage(*mobycontainer.HostConfig) error { return nil }

@@ -142,6 +142,9 @@ func (m *Manager) launch(ctx context.Context, c *container) (err error) {
 	var undo cleanup.Stack
 	defer undo.Run(ctx, &err)
 	r := c.record.Load()
+	if err := checkStorage(r.HostConfig); err != nil {
+		return err
+	}
 	root, err := m.layers.mount(ctx, c.id)
 	if err != nil {
 		return err
