@@ -327,6 +327,10 @@ func TestShimDies(t *testing.T) {
 		}
 	}
 	d.awaitNoBundle(t)
+	await(t, "containerd to forget the shim", func() bool {
+		_, err := d.manager.Get(d.ctx, c.id)
+		return err != nil
+	})
 }
 
 // TestNextDaemonTakesOver has a second set of managers find the container of the first.
