@@ -118,10 +118,12 @@ func (p *project) wantStates(t *testing.T, want map[string]string) {
 	}
 }
 
-func (p *project) wantLogs(t *testing.T, service, want string) {
+// wantLogs waits for what a container of the project writes. Those of a service that
+// has several would be mixed up in `compose logs`.
+func (p *project) wantLogs(t *testing.T, container, want string) {
 	t.Helper()
-	testutil.Eventually(t, service+" has written "+want, func() bool {
-		return strings.Contains(p.try("logs", "--no-log-prefix", service).Stdout, want)
+	testutil.Eventually(t, container+" has written "+want, func() bool {
+		return strings.Contains(p.d.Docker("logs", p.name+"-"+container).Stdout, want)
 	})
 }
 
@@ -131,7 +133,10 @@ func TestCompose(t *testing.T) {
 	p := newProject(t, engine(t), application)
 	p.run(t, "up", "-d")
 	p.wantStates(t, map[string]string{"store-1": "running healthy", "web-1": "running", "client-1": "running"})
-	p.wantLogs(t, "client", "first\nno store\n")
+	p.wantLogs(t, "client-1", "first\nno store\n")
+	if got := p.run(t, "logs", "--no-log-prefix", "client"); !strings.Contains(got, "first\n") || !strings.Contains(got, "no store") {
+		t.Errorf("logs: %q", got)
+	}
 	address := p.run(t, "port", "web", "80")
 	if got := p.run(t, "exec", "-T", "client", "wget", "-q", "-O-", "http://web/"); got != "first" {
 		t.Errorf("exec: %q", got)
@@ -168,7 +173,7 @@ func TestCompose(t *testing.T) {
 	}
 	p.run(t, "up", "-d", "--force-recreate", "--scale", "client=2")
 	p.wantStates(t, map[string]string{"store-1": "running healthy", "web-1": "running", "client-1": "running", "client-2": "running"})
-	p.wantLogs(t, "client", "second\nno store\n")
+	p.wantLogs(t, "client-1", "second\nno store\n")
 	if got := p.run(t, "exec", "-T", "store", "cat", "/data/kept"); got != "kept" {
 		t.Errorf("in the volume: %q", got)
 	}
