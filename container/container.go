@@ -21,6 +21,8 @@ type container struct {
 	run     atomic.Pointer[run] // the life of its main process; nil when there is none
 	removed chan struct{}       // closed when the container is gone
 
+	starting atomic.Pointer[starting] // the latest start
+
 	files    context.Context //nolint:containedctx // ends when the removal begins to delete the container's files
 	cutFiles context.CancelCauseFunc
 

@@ -105,6 +105,9 @@ func (m *Manager) Start(ctx context.Context, ref string) error {
 // start runs the container. Its lock is held.
 func (m *Manager) start(ctx context.Context, c *container) error {
 	failpoint.Hit("container.start.begin")
+	begun := &starting{over: make(chan struct{})}
+	c.starting.Store(begun)
+	defer close(begun.over)
 	before := c.status()
 	err := m.launch(ctx, c)
 	if err == nil {
@@ -129,6 +132,22 @@ func (m *Manager) start(ctx context.Context, c *container) error {
 		err = errdefs.ErrInvalidArgument.WithMessage("failed to create task for container: " + err.Error())
 	}
 	return errors.Join(err, recorded)
+}
+
+// starting is a start that is under way until over is closed.
+type starting struct{ over chan struct{} }
+
+// awaitStart waits for the end of a start that is under way, if there is one: its
+// process may have been seen already by what it has written.
+func (c *container) awaitStart(ctx context.Context) {
+	begun := c.starting.Load()
+	if begun == nil {
+		return
+	}
+	select {
+	case <-begun.over:
+	case <-ctx.Done():
+	}
 }
 
 // runtimeError is what the runtime says about a process that it cannot start, as

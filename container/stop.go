@@ -179,7 +179,7 @@ func isGone(err error) bool {
 }
 
 // Kill sends a signal to the main process; the empty one is SIGKILL. It takes no
-// lock, and so never waits behind a stop or a commit.
+// lock, and so never waits behind a stop or a commit, only for a start to end.
 func (m *Manager) Kill(ctx context.Context, ref, name string) error {
 	c, err := m.find(ref)
 	if err != nil {
@@ -200,6 +200,9 @@ func (m *Manager) Kill(ctx context.Context, ref, name string) error {
 		if err := m.markStopped(ctx, c); err != nil || c.run.Load() == nil {
 			return err
 		}
+	}
+	if c.run.Load() == nil {
+		c.awaitStart(ctx)
 	}
 	if c.run.Load() == nil {
 		return errdefs.ErrConflict.WithMessage(fmt.Sprintf("cannot kill container: %s: container %s is not running", ref, c.id))

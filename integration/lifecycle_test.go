@@ -3,7 +3,11 @@
 package integration
 
 import (
+	"bytes"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -113,6 +117,48 @@ func TestStopTimeout(t *testing.T) {
 		}
 		if got := inspect(t, name, ".State.ExitCode"); got != "137" {
 			t.Errorf("%s: exit code %s", what, got)
+		}
+	}
+}
+
+// TestKillDuringStart: a process that has shown that it runs can be sent a signal,
+// also while its start has not been answered yet.
+func TestKillDuringStart(t *testing.T) {
+	t.Parallel()
+	d := engine(t)
+	for range 10 {
+		name := unique(t)
+		removeLater(t, d, name)
+		id := docker(t, "create", "--name", name, "busybox", "sh", "-c", "trap 'exit 9' HUP; echo ready; while :; do sleep 0.05; done")
+		log := filepath.Join(d.DataRoot, "containers", id, id+"-json.log") // the earliest sign
+		started := make(chan error, 1)
+		go func() {
+			status, data, err := d.Request(http.MethodPost, "/containers/"+name+"/start", nil)
+			if err == nil && status != http.StatusNoContent {
+				err = fmt.Errorf("start: %d: %s", status, data)
+			}
+			started <- err
+		}()
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			content, _ := os.ReadFile(log)
+			if bytes.Contains(content, []byte("ready")) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the container did not start")
+			}
+		}
+		status, data, err := d.Request(http.MethodPost, "/containers/"+name+"/kill?signal=HUP", nil)
+		if err != nil || status != http.StatusNoContent {
+			t.Errorf("kill: %d: %s %v", status, data, err)
+		}
+		if err := <-started; err != nil {
+			t.Error(err)
+		}
+		if status == http.StatusNoContent {
+			if code := docker(t, "wait", name); code != "9" {
+				t.Errorf("exit code %s", code)
+			}
 		}
 	}
 }

@@ -250,7 +250,9 @@ func TestSignalsAreForwarded(t *testing.T) {
 	t.Parallel()
 	name := unique(t)
 	removeLater(t, engine(t), name)
-	cmd := engine(t).DockerCommand(t.Context(), "run", "--name", name, "busybox", "sh", "-c",
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the signal did not arrive"))
+	defer cancel()
+	cmd := engine(t).DockerCommand(ctx, "run", "--name", name, "busybox", "sh", "-c",
 		"trap 'echo got it; exit 9' HUP; echo ready; while :; do sleep 0.05; done")
 	done := make(chan testutil.Result, 1)
 	go func() { done <- testutil.Finish(cmd) }()
