@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 )
 
 // disk is a disk with a volatile write cache, as the standards of disks allow
@@ -198,7 +199,8 @@ func (d *disk) serve(conn net.Conn) error {
 	for err == nil {
 		err = d.answer(rw)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
+	// A machine that is killed before it has read its answers resets the connection.
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) {
 		return nil // a killed machine may end anywhere
 	}
 	return err
