@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -169,17 +168,5 @@ func loadStream(ctx context.Context, s streams, d *daemonClient, cli *client.Cli
 		return d.unreachable(ctx, err)
 	}
 	defer result.Close()
-	for dec := json.NewDecoder(result); ; {
-		var m jsonstream.Message
-		switch err := dec.Decode(&m); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fmt.Errorf("the daemon's answer: %w", err)
-		case m.Error != nil:
-			return m.Error
-		case m.Stream != "":
-			fmt.Fprint(s.out, m.Stream)
-		}
-	}
+	return showMessages(result, func(m jsonstream.Message) { fmt.Fprint(s.out, m.Stream) })
 }

@@ -187,7 +187,17 @@ func importStream(ctx context.Context, s streams, d *daemonClient, cli *client.C
 		return d.unreachable(ctx, err)
 	}
 	defer result.Close()
-	for dec := json.NewDecoder(result); ; {
+	return showMessages(result, func(m jsonstream.Message) {
+		if m.Status != "" {
+			fmt.Fprintln(s.out, m.Status)
+		}
+	})
+}
+
+// showMessages hands the messages of the daemon's answer to show until its end, or
+// returns the error that one of them is.
+func showMessages(answer io.Reader, show func(jsonstream.Message)) error {
+	for dec := json.NewDecoder(answer); ; {
 		var m jsonstream.Message
 		switch err := dec.Decode(&m); {
 		case errors.Is(err, io.EOF):
@@ -196,8 +206,8 @@ func importStream(ctx context.Context, s streams, d *daemonClient, cli *client.C
 			return fmt.Errorf("the daemon's answer: %w", err)
 		case m.Error != nil:
 			return m.Error
-		case m.Status != "":
-			fmt.Fprintln(s.out, m.Status)
+		default:
+			show(m)
 		}
 	}
 }
