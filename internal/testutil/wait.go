@@ -7,7 +7,7 @@ import (
 
 // Patience is how long tests wait for something that should happen soon. It is
 // long, for a loaded machine and the race detector: only failing tests wait.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // Eventually waits until what holds, or fails the test.
 func Eventually(t *testing.T, description string, what func() bool) {
